@@ -1,0 +1,228 @@
+"""Elastic layers and the network that holds every architecture of a space.
+
+An elastic layer owns the largest weight and slices what an architecture needs. The network
+holds no active architecture: ``net(x, arch)`` takes it as an argument. Its forward is a
+sequence of *steps*, each a hashable description of what is computed; two architectures with
+a common prefix of steps compute the same tensors there, which scoring exploits.
+
+Once-for-all (Cai et al., ICLR 2020, §3.3) introduced the nesting; steps are ours.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .architecture import Architecture
+from .errors import InvalidInputError
+
+__all__ = [
+    "INITS",
+    "ElasticBatchNorm2d",
+    "ElasticConv2d",
+    "ElasticLinear",
+    "ElasticNetwork",
+    "Step",
+    "Trace",
+    "initialise",
+]
+
+INITS = ("he", "normal")
+
+
+class Step(NamedTuple):
+    """One unit of the forward pass; equal steps after equal prefixes give equal tensors."""
+
+    kind: str
+    args: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a step leaves behind for scoring, filled only where asked.
+
+    Attributes:
+        want_weights: detach the weight slices and let gradients reach them.
+        want_relus: keep the outputs of ReLUs.
+        weights: the slices used, in order; leaves of the graph.
+        relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
+    """
+
+    want_weights: bool = False
+    want_relus: bool = False
+    weights: list[Tensor] = field(default_factory=list)
+    relus: list[Tensor] = field(default_factory=list)
+
+    def weight(self, weight: Tensor) -> Tensor:
+        """Pass a weight slice through, as a new leaf where gradients are wanted."""
+        if not self.want_weights:
+            return weight
+        leaf = weight.detach().requires_grad_()
+        self.weights.append(leaf)
+        return leaf
+
+    def relu(self, x: Tensor) -> Tensor:
+        """ReLU, kept where wanted. In place only where nothing can need the input."""
+        out = functional.relu(x, inplace=not torch.is_grad_enabled())
+        if self.want_relus:
+            self.relus.append(out)
+        return out
+
+
+class ElasticConv2d(nn.Module):
+    """A square convolution, "same" padding, sliced in both channel counts."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = kernel // 2
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+
+    def slice(self, in_channels: int, out_channels: int) -> Tensor:
+        """The leading ``[out, in, k, k]`` of the weight, contiguous."""
+        if self.weight.shape[:2] == (out_channels, in_channels):
+            return self.weight
+        return self.weight[:out_channels, :in_channels].contiguous()
+
+    def forward(self, x: Tensor, out_channels: int, trace: Trace | None = None) -> Tensor:
+        weight = self.slice(x.shape[1], out_channels)
+        if trace is not None:
+            weight = trace.weight(weight)
+        return functional.conv2d(x, weight, None, self.stride, self.padding)
+
+
+class ElasticBatchNorm2d(nn.Module):
+    """Batch norm whose first ``C`` channels serve an input of ``C`` channels.
+
+    In training mode it normalises by the batch and, where ``track`` is true, moves the
+    running statistics; scoring turns ``track`` off so that no call changes the network.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.track = True
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = x.shape[1]
+        keep = self.track or not self.training
+        return functional.batch_norm(
+            x,
+            self.running_mean[:c] if keep else None,
+            self.running_var[:c] if keep else None,
+            self.weight[:c],
+            self.bias[:c],
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+    def copy_into(self, plain: nn.BatchNorm2d) -> None:
+        """Copy the leading channels into a plain layer."""
+        c = plain.num_features
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            cast(Tensor, getattr(plain, name)).data.copy_(getattr(self, name)[:c])
+
+
+class ElasticLinear(nn.Module):
+    """A linear layer sliced in its input features."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def slice(self, in_features: int) -> Tensor:
+        """The leading ``[out, in]`` of the weight, contiguous."""
+        # A linear layer on a strided view rounds differently from one on its copy.
+        return self.weight[:, :in_features].contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.slice(x.shape[1]), self.bias)
+
+
+class ElasticNetwork(nn.Module, abc.ABC):
+    """Every architecture of a space in one set of weights.
+
+    Subclasses say what the steps of an architecture are and how one is run. A classifier
+    is an :class:`ElasticLinear` called ``classifier`` on globally averaged features.
+    """
+
+    classifier: ElasticLinear
+
+    @abc.abstractmethod
+    def steps(self, arch: Architecture) -> tuple[Step, ...]:
+        """The forward pass from image to final map, as hashable steps."""
+
+    @abc.abstractmethod
+    def run_step(self, step: Step, x: Tensor, trace: Trace) -> Tensor:
+        """One step, ``[B, C, H, W]`` → ``[B, C', H', W']``."""
+
+    @abc.abstractmethod
+    def extract(self, arch: Architecture) -> nn.Module:
+        """A standalone copy whose outputs equal ``self(x, arch)`` bit for bit.
+
+        Equal in eager fp32 eval at the same threads and memory layout.
+        """
+
+    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
+        """Logits ``[B, classes]`` of one architecture; ``x`` is never resized."""
+        trace = Trace()
+        for step in self.steps(arch):
+            x = self.run_step(step, x, trace)
+        return cast(Tensor, self.classifier(x.mean(dim=(2, 3))))
+
+    def track_statistics(self, track: bool) -> None:
+        """Let training-mode forwards move the running statistics, or not."""
+        for module in self.modules():
+            if isinstance(module, ElasticBatchNorm2d):
+                module.track = track
+
+
+def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:
+    """Fill every weight in place from one seed, leaving the global generator alone.
+
+    Args:
+        network: plain or elastic.
+        seed: of the generator.
+        init: ``"he"``: convolutions N(0, 2/fan_in), linear layers N(0, 1/fan_in);
+            ``"normal"``: both N(0, 1), the released DisWOT code's. A slice of an N(0, 1)
+            tensor is again N(0, 1), so nested weights are distributed as fresh ones.
+
+    Norm layers get scale 1 and shift 0, biases 0.
+
+    Raises:
+        InvalidInputError: if ``init`` is unknown.
+    """
+    if init not in INITS:
+        raise InvalidInputError(f"unknown init {init!r}; known: {', '.join(INITS)}")
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor):
+            continue
+        with torch.no_grad():
+            if isinstance(module, nn.Conv2d | ElasticConv2d | nn.Linear | ElasticLinear):
+                gain = 2.0 if weight.dim() == 4 else 1.0
+                fan_in = weight[0].numel()
+                std = math.sqrt(gain / fan_in) if init == "he" else 1.0
+                weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
+            elif weight.dim() == 1:
+                weight.fill_(1.0)
+            bias = getattr(module, "bias", None)
+            if isinstance(bias, Tensor):
+                bias.zero_()
