@@ -1,0 +1,86 @@
+"""scholarch: the best student architecture for a teacher under a budget, without training.
+
+Names are loaded when first used, so that ``import scholarch`` loads neither torch nor numpy.
+
+Example:
+    >>> import scholarch
+    >>> space = scholarch.create_space("resnet-cifar-s0", num_classes=10)
+    >>> space.size
+    64
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .api import find_student, list_proxies, list_searchers, score
+    from .data import load_batch, load_data
+    from .proxies.batch import Batch
+    from .proxies.registry import register_proxy
+    from .proxies.teacher import Teacher
+    from .search.result import SearchResult
+    from .search.searchers.base import register_searcher
+    from .search.student import Student
+    from .searchspace.architecture import Architecture
+    from .searchspace.errors import InvalidInputError, ScholarchError
+    from .searchspace.space import SearchSpace, create_space, list_spaces, register_space
+    from .teacher import list_teachers, load_teacher
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "api": ("find_student", "list_proxies", "list_searchers", "score"),
+    "data": ("load_batch", "load_data"),
+    "proxies.batch": ("Batch",),
+    "proxies.registry": ("register_proxy",),
+    "proxies.teacher": ("Teacher",),
+    "search.result": ("SearchResult",),
+    "search.searchers.base": ("register_searcher",),
+    "search.student": ("Student",),
+    "searchspace.architecture": ("Architecture",),
+    "searchspace.errors": ("InvalidInputError", "ScholarchError"),
+    "searchspace.space": ("SearchSpace", "create_space", "list_spaces", "register_space"),
+    "teacher": ("list_teachers", "load_teacher"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+# Spelt out, for type checkers and editors; a test holds it against the table.
+__all__ = [
+    "Architecture",
+    "Batch",
+    "InvalidInputError",
+    "ScholarchError",
+    "SearchResult",
+    "SearchSpace",
+    "Student",
+    "Teacher",
+    "__version__",
+    "create_space",
+    "find_student",
+    "list_proxies",
+    "list_searchers",
+    "list_spaces",
+    "list_teachers",
+    "load_batch",
+    "load_data",
+    "load_teacher",
+    "register_proxy",
+    "register_searcher",
+    "register_space",
+    "score",
+]
+
+
+# `object`, not `Any`: a misspelt name stays an error for type checkers.
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value  # asked for once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

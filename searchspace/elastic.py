@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +161,10 @@ class ElasticNetwork(nn.Module, abc.ABC):
     Subclasses say what the steps of an architecture are and how one is run. A classifier
     is an :class:`ElasticLinear` called ``classifier`` on globally averaged features.
     """
+
+    #: What its networks have, of ``"bn"`` (batch norm behind every convolution) and
+    #: ``"relu"``; proxies that need one refuse a network without it.
+    traits: ClassVar[frozenset[str]] = frozenset()
 
     classifier: ElasticLinear
 

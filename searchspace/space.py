@@ -164,9 +164,7 @@ class SearchSpace(abc.ABC):
         matrix = grids.reshape(len(self.genes), -1).T
         return np.ascontiguousarray(matrix[self.valid(matrix)])
 
-    def mutate(
-        self, matrix: Matrix, rng: np.random.Generator, rate: float | None = None
-    ) -> Matrix:
+    def mutate(self, matrix: Matrix, rng: np.random.Generator, rate: float | None = None) -> Matrix:
         """Each gene takes another of its values with probability ``rate``, one gene at least.
 
         Args:

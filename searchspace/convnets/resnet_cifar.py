@@ -130,19 +130,17 @@ class CifarResNetSpace(SearchSpace):
         if not self._elastic_width:
             return "".join(map(str, values))
         depths, (stem, *widths) = values[:3], values[3:]
-        return "-".join(
-            [str(stem)] + [f"{w}x{d}" for w, d in zip(widths, depths, strict=True)]
-        )
+        return "-".join([str(stem)] + [f"{w}x{d}" for w, d in zip(widths, depths, strict=True)])
 
     def _parse(self, text: str) -> Sequence[int]:
         if self._elastic_width:
             match = re.fullmatch(r"(\d+)-(\d+)x(\d+)-(\d+)x(\d+)-(\d+)x(\d+)", text)
             example = "16-16x3-32x3-64x5 (stem width, then width x blocks of each stage)"
-            order = (2, 4, 6, 0, 1, 3, 5)
+            order = [2, 4, 6, 0, 1, 3, 5]
         else:
             match = re.fullmatch(r"(\d)(\d)(\d)", text)
             example = "335 (blocks of each stage)"
-            order = (0, 1, 2)
+            order = [0, 1, 2]
         if match is None:
             raise InvalidInputError(
                 f"{text!r} is no architecture of {self.name!r}; write it like {example}"
@@ -176,9 +174,7 @@ class CifarResNetSpace(SearchSpace):
         details += [f"basic blocks of two 3×3, stride {stride}" for stride in STRIDES]
         details += ["average pool, linear"]
         return [
-            Stage(
-                name, blocks, width, size, int(part["params"][0]), int(part["macs"][0]), detail
-            )
+            Stage(name, blocks, width, size, int(part["params"][0]), int(part["macs"][0]), detail)
             for name, blocks, width, (part, size), detail in zip(
                 names,
                 (1, *depths, 1),

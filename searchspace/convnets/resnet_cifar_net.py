@@ -8,7 +8,7 @@ for teachers of that kind a zero-padded subsampling without weights (option A).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,10 @@ class CifarResNet(nn.Module):
         shortcut: ``"A"`` or ``"B"``, see the module's docstring.
         seed: of the He-normal initial weights.
     """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
 
     def __init__(
         self,
@@ -173,6 +177,8 @@ class ElasticCifarResNet(ElasticNetwork):
         seed: of the initial weights.
         init: see :func:`~scholarch.searchspace.elastic.initialise`.
     """
+
+    traits: ClassVar[frozenset[str]] = frozenset({"bn", "relu"})
 
     def __init__(
         self,

@@ -1,0 +1,235 @@
+"""The Python front door: names in, results out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from .data import DataSet, load_data
+from .proxies.batch import Batch
+from .proxies.ensemble import DEFAULT, ENSEMBLES
+from .proxies.ranks import log_rank_sum
+from .proxies.registry import get_proxy
+from .proxies.registry import list_proxies as _list_proxies
+from .proxies.scoring import Scorer, ScoreTable
+from .proxies.teacher import Teacher
+from .search.budget import Budget
+from .search.domain import Domain
+from .search.find import REFERENCE_SIZE, search
+from .search.result import SearchResult
+from .search.run import Progress
+from .search.searchers.base import list_searchers
+from .search.settings import ScoreRule
+from .searchspace.architecture import Architecture
+from .searchspace.errors import InvalidInputError
+from .searchspace.space import SearchSpace, create_space
+from .teacher import BUNDLED, load_teacher
+
+__all__ = ["find_student", "list_proxies", "list_searchers", "score"]
+
+
+def list_proxies(pattern: str = "*") -> list[str]:
+    """Names of proxies and ensembles that match a shell pattern."""
+    return sorted([*_list_proxies(pattern), *ENSEMBLES.names(pattern)])
+
+
+def score(
+    space: SearchSpace,
+    archs: Sequence[Architecture],
+    *,
+    batch: Batch | tuple[Tensor, Tensor] | None = None,
+    teacher: Teacher | nn.Module | str | None = None,
+    proxies: Sequence[str] | None = None,
+    seed: int = 0,
+) -> ScoreTable:
+    """Score architectures without training them.
+
+    Args:
+        space: where they come from.
+        archs: what to score.
+        batch: real images and labels; not needed for params, macs and depth.
+        teacher: needed by the teacher-student similarities.
+        proxies: registered names; default the ensemble, under ``"ensemble"``.
+        seed: of the weights and of the reference sample an ensemble ranks against, 64
+            architectures of the whole space.
+
+    Returns:
+        Name → float64 ``[N]``, every column oriented: higher is better; NaN = failed, with
+        the reason in ``table.failures[row, name]``.
+
+    Raises:
+        UnknownNameError: for an unknown proxy.
+        InvalidInputError: if a need is not met.
+
+    Example:
+        >>> import scholarch
+        >>> space = scholarch.create_space("resnet-cifar-s0")
+        >>> archs = [space.parse("111"), space.parse("777")]
+        >>> table = scholarch.score(space, archs, proxies=["macs"])
+        >>> table["macs"].tolist()
+        [12501632.0, 88786560.0]
+    """
+    names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
+    ensembles = [ENSEMBLES[name] for name in names if name in ENSEMBLES]
+    plain = [name for name in names if name not in ENSEMBLES]
+    parts = [part for ensemble in ensembles for part in ensemble.parts]
+    given = _batch_of(batch, space) if batch is not None else None
+    taps = None
+    if teacher is not None and given is not None:
+        taps = as_teacher(teacher).observe(given)
+    scorer = Scorer(space, [*plain, *parts], batch=given, teacher=taps, seed=seed)
+    table = scorer.table(archs)
+    columns, failures = dict(table.columns), dict(table.failures)
+    if ensembles:
+        domain = Domain(space, Budget({}), seed=seed)
+        rng = np.random.default_rng([seed, 0x4E])
+        rows, _ = domain.unseen(REFERENCE_SIZE, (), rng)
+        reference = scorer.table(space.decode(rows))
+        for ensemble in ensembles:
+            columns[ensemble.name] = log_rank_sum(
+                {part: columns[part] for part in ensemble.parts},
+                {part: reference[part] for part in ensemble.parts},
+            )
+            for (row, name), reason in table.failures.items():
+                if name in ensemble.parts:
+                    failures[row, ensemble.name] = f"{name}: {reason}"
+    return ScoreTable(
+        {name: columns[name] for name in names},
+        {key: reason for key, reason in failures.items() if key[1] in names},
+    )
+
+
+def find_student(
+    *,
+    space: SearchSpace | str,
+    data: Any,
+    teacher: Teacher | nn.Module | str | Path | None = None,
+    budget: Mapping[str, float] | None = None,
+    proxies: Sequence[str] | None = None,
+    searcher: str = "nsga2",
+    evaluations: int = 500,
+    seed: int = 0,
+    batch_size: int = 64,
+    out: str | Path | None = None,
+    command: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> SearchResult:
+    """The best students of a teacher under a budget, without training a single one.
+
+    Args:
+        space: a space or its registered name; made for the data's classes and resolution.
+        data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
+        teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
+            the bundled one by default, otherwise needed unless every proxy is teacher-free.
+        budget: upper bounds by cost name, e.g. ``{"macs": 50e6, "params": 1e6}``.
+        proxies: what to maximise: one proxy, several (Σ log-rank), or the default ensemble.
+        searcher: ``"nsga2"`` or ``"random"``.
+        evaluations: distinct architectures to evaluate.
+        seed: of everything random; equal seeds give equal results.
+        batch_size: training images to score on.
+        out: folder of the run, which can be stopped and resumed; default in memory.
+        command: the shell line that repeats the run, for the report.
+        progress: called as candidates finish.
+
+    Returns:
+        ``result.best`` and ``result.pareto`` are students, ``result.report()`` a page of HTML.
+
+    Raises:
+        ScholarchError: with one plain line for whatever input will not do.
+
+    Example:
+        >>> import scholarch
+        >>> result = scholarch.find_student(
+        ...     space="resnet-cifar-s0", data="digits", budget={"params": 2e5}, evaluations=4,
+        ...     batch_size=8,
+        ... )
+        >>> result.best.costs["params"] <= 2e5
+        True
+    """
+    bounds = Budget(budget or {})
+    rule = ScoreRule.of(proxies)
+    dataset: DataSet | None = None
+    if isinstance(data, Batch):
+        batch = data
+    else:
+        dataset = load_data(data)
+        batch = dataset.batch(batch_size, seed)
+    if isinstance(space, str):
+        space = create_space(
+            space,
+            num_classes=batch.num_classes,
+            resolution=batch.images.shape[-1],
+            in_channels=batch.images.shape[1],
+        )
+    guide = as_teacher(teacher) if teacher is not None else _default_teacher(batch, proxies, rule)
+    return search(
+        space,
+        batch,
+        guide,
+        budget=bounds,
+        proxies=proxies,
+        searcher=searcher,
+        evaluations=evaluations,
+        seed=seed,
+        out=Path(out) if out is not None else None,
+        command=command
+        or command_line(space, batch, guide, bounds, proxies, searcher, evaluations, seed, out),
+        progress=progress,
+    )
+
+
+def as_teacher(teacher: Teacher | nn.Module | str | Path) -> Teacher:
+    """A teacher from whatever names one."""
+    return teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
+
+
+def _default_teacher(
+    batch: Batch, proxies: Sequence[str] | None, rule: ScoreRule
+) -> Teacher | None:
+    if batch.name == "digits":
+        return load_teacher(BUNDLED)
+    if proxies and not any("teacher" in get_proxy(name).needs for name in rule.parts):
+        return None
+    raise InvalidInputError(
+        f"no teacher for {batch.name!r}: give --teacher (see: scholarch list teachers; a timm"
+        " name, or a file with --weights), or score without one by --proxy, e.g. --proxy macs"
+        " --proxy expr"
+    )
+
+
+def _batch_of(batch: Batch | tuple[Tensor, Tensor], space: SearchSpace) -> Batch:
+    if isinstance(batch, Batch):
+        return batch
+    images, labels = batch
+    mean = tuple(images.mean(dim=(0, 2, 3)).tolist())
+    std = tuple(images.std(dim=(0, 2, 3)).clamp_min(1e-6).tolist())
+    return Batch(images, labels, space.num_classes, mean, std)
+
+
+def command_line(
+    space: SearchSpace,
+    batch: Batch,
+    teacher: Teacher | None,
+    budget: Budget,
+    proxies: Sequence[str] | None,
+    searcher: str,
+    evaluations: int,
+    seed: int,
+    out: str | Path | None,
+) -> str:
+    """The shell line of a search that was started from Python, as far as there is one."""
+    words = ["scholarch", "search", "--space", space.name, "--data", batch.name]
+    if teacher is not None:
+        words += ["--teacher", teacher.name]
+    for name, bound in budget.bounds.items():
+        words += [f"--max-{name}", f"{bound:.12g}"]
+    for name in proxies or ():
+        words += ["--proxy", name]
+    words += ["--searcher", searcher, "--evaluations", str(evaluations), "--seed", str(seed)]
+    words += ["--out", str(out) if out is not None else "RUN"]
+    return shlex.join(words)

@@ -1,0 +1,61 @@
+"""What ``scholarch list`` tells of everything registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["CATALOGS"]
+
+
+def _spaces(pattern: str) -> list[dict[str, str]]:
+    from .searchspace.space import SPACES, create_space, list_spaces
+
+    rows = []
+    for name in list_spaces(pattern):
+        size = create_space(name).size
+        about = (SPACES[name].__doc__ or "").strip().split("\n")[0]
+        rows.append({"name": name, "size": str(size), "about": f"{size:,} architectures. {about}"})
+    return rows
+
+
+def _proxies(pattern: str) -> list[dict[str, str]]:
+    from .proxies.ensemble import ENSEMBLES
+    from .proxies.registry import get_proxy, list_proxies
+
+    rows = []
+    for name in list_proxies(pattern):
+        proxy = get_proxy(name)
+        needs = ", ".join(sorted(proxy.needs)) or "nothing"
+        rows.append(
+            {
+                "name": name,
+                "needs": needs,
+                "source": proxy.source,
+                "about": f"{proxy.summary}. Needs {needs}. {proxy.source}",
+            }
+        )
+    for name in ENSEMBLES.names(pattern):
+        ensemble = ENSEMBLES[name]
+        about = f"{ensemble.summary}, version {ensemble.version}"
+        rows.append({"name": name, "needs": ", ".join(ensemble.parts), "source": "", "about": about})
+    return rows
+
+
+def _searchers(pattern: str) -> list[dict[str, str]]:
+    from .search.searchers.base import describe_searcher, list_searchers
+
+    return [{"name": name, "about": describe_searcher(name)} for name in list_searchers(pattern)]
+
+
+def _teachers(pattern: str) -> list[dict[str, str]]:
+    from .teacher import describe_teacher, list_teachers
+
+    return [{"name": name, "about": describe_teacher(name)} for name in list_teachers(pattern)]
+
+
+CATALOGS: dict[str, Callable[[str], list[dict[str, str]]]] = {
+    "spaces": _spaces,
+    "proxies": _proxies,
+    "searchers": _searchers,
+    "teachers": _teachers,
+}

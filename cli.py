@@ -1,0 +1,293 @@
+"""The command line. Only typer is loaded until a command runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from .search.result import SearchResult
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="scholarch",
+    help="Find the best student architectures for a teacher under a budget, without training"
+    " a single candidate.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,  # rich's help costs two thirds of the start-up time
+    pretty_exceptions_enable=False,
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and JSON alone, on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from . import __version__
+
+        print(f"scholarch {__version__}")
+        raise typer.Exit
+
+
+@app.command("search")
+def search_command(
+    space: Annotated[str, typer.Option(help="Registered space: scholarch list spaces.")],
+    data: Annotated[
+        str, typer.Option(help="digits, a .npz file, or a folder of images by class.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="Teacher: scholarch list teachers, a timm name, a file.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Let the teacher's weights be random.")
+    ] = False,
+    tap: Annotated[
+        list[str] | None,
+        typer.Option(help="Name a teacher's tap, e.g. final=layer4 or classifier=fc."),
+    ] = None,
+    searcher: Annotated[str, typer.Option(help="scholarch list searchers.")] = "nsga2",
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="What to maximise; several: the sum of log-ranks. [default: ensemble]"),
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="Distinct architectures to evaluate.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
+    max_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 2M.")] = None,
+    max_macs: Annotated[
+        str | None, typer.Option(help="Multiply-accumulates of one image, e.g. 50M.")
+    ] = None,
+    max_flops: Annotated[str | None, typer.Option(help="FLOPs = 2 x MACs, e.g. 100M.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search a space for the Pareto-optimal students of a teacher under a budget."""
+    bounds = {"params": max_params, "macs": max_macs, "flops": max_flops}
+    budget = _amounts({name: text for name, text in bounds.items() if text is not None})
+
+    from .api import find_student
+    from .console import SearchConsole
+
+    with SearchConsole(visible=not (quiet or as_json)) as console:
+        try:
+            guide = _teacher(teacher, data, weights, untrained, tap)
+            result = find_student(
+                space=space,
+                data=data,
+                teacher=guide,
+                budget=budget,
+                proxies=proxy,
+                searcher=searcher,
+                evaluations=evaluations,
+                seed=seed,
+                batch_size=batch_size,
+                out=out,
+                command=shlex.join(["scholarch", *sys.argv[1:]]),
+                progress=console.update,
+            )
+        except KeyboardInterrupt:
+            console.stop()
+            _interrupted(out)
+    _show(result, quiet, as_json)
+
+
+@app.command("score")
+def score_command(
+    file: Annotated[Path, typer.Argument(help="One architecture a line, in the space's notation.")],
+    space: Annotated[str, typer.Option(help="Registered space.")],
+    data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images.")],
+    teacher: Annotated[str | None, typer.Option(help="Teacher.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Random teacher.")] = False,
+    tap: Annotated[list[str] | None, typer.Option(help="Name a teacher's tap.")] = None,
+    proxy: Annotated[list[str] | None, typer.Option(help="[default: ensemble]")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batch and reference sample.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score architectures listed in a file."""
+    from .api import score
+    from .console import print_scores
+    from .data import load_data
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.space import create_space
+
+    try:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"cannot read {file}: {error}") from error
+    dataset = load_data(data)
+    batch = dataset.batch(batch_size, seed)
+    where = create_space(
+        space,
+        num_classes=batch.num_classes,
+        resolution=batch.images.shape[-1],
+        in_channels=batch.images.shape[1],
+    )
+    archs = [where.parse(line) for line in lines if line and not line.startswith("#")]
+    if not archs:
+        raise InvalidInputError(f"{file} lists no architecture; write one a line")
+    guide = _teacher(teacher, data, weights, untrained, tap)
+    if guide is None and data == "digits":
+        from .teacher import BUNDLED
+
+        guide = BUNDLED
+    table = score(where, archs, batch=batch, teacher=guide, proxies=proxy, seed=seed)
+    if as_json:
+        rows = [
+            {"arch": str(arch)} | {k: _finite(table[k][i]) for k in table}
+            for i, arch in enumerate(archs)
+        ]
+        failures = [
+            {"row": row, "proxy": name, "reason": reason}
+            for (row, name), reason in table.failures.items()
+        ]
+        _print_json({"scores": rows, "failures": failures})
+    elif not quiet:
+        print_scores(archs, table)
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report again from its store, and print its front."""
+    from .search.files import write_atomic
+    from .search.folder import REPORT
+    from .search.result import SearchResult
+
+    result = SearchResult.load(folder)
+    write_atomic(folder / REPORT, result.report())
+    _show(result, quiet, as_json)
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="spaces, proxies, searchers or teachers.")],
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """List what is registered."""
+    from .catalog import CATALOGS
+    from .searchspace.errors import UnknownNameError
+
+    if what not in CATALOGS:
+        raise UnknownNameError("list", what, CATALOGS)
+    rows = CATALOGS[what](pattern)
+    if as_json:
+        _print_json(rows)
+    elif not quiet:
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            print(f"{row['name']:{width}}  {row['about']}".rstrip())
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
+    from .search.budget import Budget
+
+    return dict(Budget({name: text for name, text in texts.items()}).bounds)  # type: ignore[arg-type]
+
+
+def _teacher(
+    name: str | None, data: str, weights: Path | None, untrained: bool, tap: list[str] | None
+) -> Any:
+    """The teacher the options name, or ``None`` for the default one."""
+    from .searchspace.errors import InvalidInputError
+    from .teacher import BUNDLED, load_teacher
+
+    if name is None:
+        if weights is None and not untrained and not tap:
+            return None
+        if data != "digits":
+            raise InvalidInputError(
+                "--weights, --untrained and --tap describe a teacher; name it with --teacher"
+            )
+        name = BUNDLED
+    named: dict[str, Any] = {}
+    for text in tap or ():
+        role, equals, path = text.partition("=")
+        if not equals or not path:
+            raise InvalidInputError(f"--tap {text!r}; write ROLE=MODULE, e.g. final=layer4")
+        named[role] = path.split(",") if role == "stages" else path
+    return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
+
+
+def _show(result: SearchResult, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.to_json())
+    elif not quiet:
+        from .console import print_result
+
+        print_result(result)
+    if result.pick is None:
+        result.best  # noqa: B018  (raises, with the reasons)
+
+
+def _interrupted(out: Path) -> NoReturn:
+    print(
+        f"stopped; what was scored is kept in {out}. Run the same command to go on.",
+        file=sys.stderr,
+    )
+    raise typer.Exit(130)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if value == value else None
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for bad input, 130 for Ctrl-C.
+
+    Errors are one or two plain lines on stderr, never a traceback.
+    """
+    try:
+        from typer.exceptions import TyperException as UsageProblem
+    except ImportError:  # typer before it carried click inside
+        from click import ClickException as UsageProblem
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(argv, prog_name="scholarch", standalone_mode=False)
+    except UsageProblem as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        print(text if "Usage:" in text else f"error: {text}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as in `scholarch list proxies | head -1`
+        return 0
+    except Exception as error:
+        from .searchspace.errors import ScholarchError
+
+        if not isinstance(error, ScholarchError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return int(code) if isinstance(code, int) else 0

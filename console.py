@@ -1,0 +1,142 @@
+"""What a search looks like in a terminal: live progress, then the front as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from .proxies.scoring import ScoreTable
+from .search.budget import human
+from .search.result import SearchResult
+from .search.run import Progress as Step
+from .searchspace.architecture import Architecture
+
+__all__ = ["SearchConsole", "print_result", "print_scores"]
+
+_PHASES = {"reference": "reference sample", "search": "search"}
+_ROWS = 15
+
+
+class SearchConsole:
+    """Live progress on stderr: a bar a phase, the best so far, the time left.
+
+    Args:
+        visible: ``False`` prints nothing.
+    """
+
+    def __init__(self, *, visible: bool = True) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:17}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}"),
+            console=Console(stderr=True),
+            disable=not visible,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> SearchConsole:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bars as they are."""
+        self._progress.stop()
+
+    def update(self, step: Step) -> None:
+        """Show how far the run is."""
+        if step.phase not in self._tasks:
+            self._tasks[step.phase] = self._progress.add_task(
+                _PHASES.get(step.phase, step.phase), total=step.total, best=""
+            )
+        best = "" if math.isnan(step.best) else f"best {step.best:.4g}  {step.text}"
+        self._progress.update(self._tasks[step.phase], completed=step.done, best=best)
+
+
+def print_result(result: SearchResult) -> None:
+    """The front as a table, the pick, and where everything lies."""
+    console = Console()
+    pick = result.pick
+    front = result.front
+    shown = front
+    if len(front) > _ROWS:
+        step = (len(front) - 1) / (_ROWS - 1)
+        shown = [front[round(i * step)] for i in range(_ROWS)]
+        if pick is not None and pick not in shown:
+            shown = sorted([*shown, pick], key=front.index)
+    score = str(result.settings.score["name"])
+    proxies = [name for name in result.settings.proxies if name not in result.space.cost_names]
+    proxies = [name for name in proxies if name != score]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    table.add_column("architecture")
+    for name in (score, "params", "macs", *proxies):
+        table.add_column(name, justify="right")
+    for candidate in shown:
+        table.add_row(
+            "▶" if candidate is pick else "",
+            candidate.arch.text,
+            f"{candidate.score:.4g}",
+            human(candidate.costs["params"]),
+            human(candidate.costs["macs"]),
+            *(f"{candidate.scores[name]:.4g}" for name in proxies),
+            style="bold" if candidate is pick else None,
+        )
+    failed = sum(1 for c in result.candidates if math.isnan(c.score))
+    left = f", {len(front) - len(shown)} more in pareto.csv" if len(front) > len(shown) else ""
+    console.print(
+        f"{len(result.candidates)} architectures evaluated, {failed} failed;"
+        f" {len(front)} on the front{left}"
+    )
+    console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}", highlight=False)
+    if pick is not None:
+        budget = ", ".join(
+            f"{human(pick.costs[name])} {name} of {human(bound)}"
+            for name, bound in result.settings.budget.items()
+        )
+        console.print(
+            f"best student: {pick.arch.text}" + (f" ({budget})" if budget else ""),
+            highlight=False,
+        )
+    if result.out:
+        print(f"report: {result.out}/report.html")
+
+
+def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:
+    """Scores as a table, failures under it."""
+    console = Console()
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    view.add_column("architecture")
+    for name in table:
+        view.add_column(name, justify="right")
+    for i, arch in enumerate(archs):
+        view.add_row(arch.text, *(f"{table[name][i]:.6g}" for name in table))
+    console.print(view)
+    for (row, name), reason in table.failures.items():
+        console.print(f"failed: {archs[row].text} {name}: {reason}", highlight=False)

@@ -1,0 +1,76 @@
+"""Data sets in one ``.npz`` file: ``x_train y_train``, and where there are, the other parts."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..searchspace.errors import InvalidInputError
+from .arrays import Part, as_part
+from .dataset import DataSet, make_dataset
+
+__all__ = ["from_mapping", "read_npz"]
+
+PARTS = ("train", "val", "test")
+
+
+def read_npz(path: Path, *, seed: int, val_fraction: float) -> DataSet:
+    """Read a data set.
+
+    Args:
+        path: holds ``x_train y_train`` and, optionally, ``x_val y_val x_test y_test``; see
+            :func:`~scholarch.datasets.arrays.as_part` for types and shapes.
+        seed: of the split where there is no validation part.
+        val_fraction: of the training part, split off where there is no validation part.
+
+    Raises:
+        InvalidInputError: if the file is missing, damaged, pickled or holds something else.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"data file {str(path)!r} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InvalidInputError(
+                    f"{str(path)!r} holds one array; need an .npz with x_train and y_train"
+                )
+            wanted = [f"{axis}_{part}" for part in PARTS for axis in "xy"]
+            keys = list(archive.files)
+            arrays = {key: archive[key] for key in wanted if key in keys}
+    except InvalidInputError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" in str(error).lower() or "Object arrays" in str(error):
+            problem = "holds pickled Python objects, which are never loaded; store plain arrays"
+        else:
+            problem = "is damaged or no .npz file"
+        raise InvalidInputError(f"data file {str(path)!r} {problem}") from error
+    if not arrays:
+        raise InvalidInputError(
+            f"data file {str(path)!r} holds {', '.join(keys) or 'nothing'}; need x_train, y_train"
+        )
+    return from_mapping(arrays, path.stem, seed=seed, val_fraction=val_fraction)
+
+
+def from_mapping(
+    arrays: Mapping[str, Any], name: str, *, seed: int, val_fraction: float
+) -> DataSet:
+    """A data set of arrays or tensors under the keys of an ``.npz`` file."""
+    parts: dict[str, Part | None] = {}
+    for part in PARTS:
+        pair = [arrays.get(f"{axis}_{part}") for axis in "xy"]
+        if (pair[0] is None) != (pair[1] is None) or (part == "train" and pair[0] is None):
+            missing = f"{'x' if pair[0] is None else 'y'}_{part}"
+            raise InvalidInputError(f"data {name!r}: {missing} is missing")
+        parts[part] = None if pair[0] is None else as_part(*pair, f"data {name!r}, {part} part")
+    train = parts["train"]
+    if train is None:
+        raise InvalidInputError(f"data {name!r}: x_train is missing")
+    return make_dataset(
+        name, train, parts["val"], parts["test"], seed=seed, val_fraction=val_fraction
+    )

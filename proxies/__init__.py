@@ -1,0 +1,1 @@
+"""Training-free proxies: one shared probe, one proxy a file, ranks, scoring."""

@@ -1,0 +1,109 @@
+"""What a proxy is, and the table of all of them.
+
+A new proxy is one file: a pure function of a :class:`~scholarch.proxies.probe.Probe`
+under :func:`register_proxy`, and its module's name in ``_MODULES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ..searchspace.errors import InvalidInputError
+from ..searchspace.registry import Registry
+
+if TYPE_CHECKING:
+    from .probe import Probe, TeacherSide
+
+__all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
+
+#: What a proxy can need. ``forward``: a pass of the batch; ``labels``; ``backward``: one
+#: gradient of the cross-entropy; ``relu``, ``bn``: of the network; ``teacher``; ``network``:
+#: a standalone copy.
+NEEDS = ("forward", "labels", "backward", "relu", "bn", "teacher", "network")
+
+_MODULES = ("size", "diswot", "diswot_paper", "expr", "naswot", "synflow", "snip", "grad_norm")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A training-free score of one candidate.
+
+    Attributes:
+        name: registered name.
+        compute: pure function of a probe.
+        summary: one line of words.
+        source: paper and section, or the code it follows.
+        needs: subset of :data:`NEEDS`.
+        direction: +1 where a higher value of ``compute`` is better, else -1.
+        version: raised when values change; part of the run store's key.
+        check: ``f(teacher, num_classes)`` gives the reason why a teacher will not do, or
+            ``None``; called before any scoring.
+    """
+
+    name: str
+    compute: Callable[[Probe], float]
+    summary: str
+    source: str
+    needs: frozenset[str]
+    direction: int = 1
+    version: int = 1
+    check: Callable[[TeacherSide, int], str | None] | None = None
+
+
+_PROXIES: Registry[Proxy] = Registry("proxy")
+
+
+def register_proxy(
+    name: str,
+    *,
+    source: str,
+    needs: Iterable[str] = (),
+    direction: int = 1,
+    version: int = 1,
+    check: Callable[[TeacherSide, int], str | None] | None = None,
+) -> Callable[[Callable[[Probe], float]], Callable[[Probe], float]]:
+    """Register a function of a probe; its docstring's first line becomes the summary.
+
+    Raises:
+        InvalidInputError: if the name is taken, a need unknown or the direction not ±1.
+    """
+    needs = frozenset(needs)
+    if unknown := needs.difference(NEEDS):
+        raise InvalidInputError(
+            f"proxy {name!r} needs {', '.join(sorted(unknown))}; known: {', '.join(NEEDS)}"
+        )
+    if direction not in (1, -1):
+        raise InvalidInputError(f"proxy {name!r} has direction {direction}; need 1 or -1")
+
+    def register(compute: Callable[[Probe], float]) -> Callable[[Probe], float]:
+        summary = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        _PROXIES.add(
+            name, Proxy(name, compute, summary, source, needs, direction, version, check)
+        )
+        return compute
+
+    return register
+
+
+def _load() -> None:
+    for module in _MODULES:
+        import_module(f".{module}", __package__)
+
+
+def get_proxy(name: str) -> Proxy:
+    """The registered proxy.
+
+    Raises:
+        UnknownNameError: if there is none of that name.
+    """
+    _load()
+    return _PROXIES[name]
+
+
+def list_proxies(pattern: str = "*") -> list[str]:
+    """Names of the registered proxies that match a shell pattern."""
+    _load()
+    return _PROXIES.names(pattern)

@@ -1,0 +1,26 @@
+"""Size as a score: the baselines every training-free proxy has to beat."""
+
+from __future__ import annotations
+
+from .probe import Probe
+from .registry import register_proxy
+
+__all__ = ["depth", "macs", "params"]
+
+
+@register_proxy("params", source="baseline")
+def params(probe: Probe) -> float:
+    """Number of trainable parameters."""
+    return probe.costs["params"]
+
+
+@register_proxy("macs", source="baseline")
+def macs(probe: Probe) -> float:
+    """Multiply-accumulates of one image (FLOPs = 2 × MACs)."""
+    return probe.costs["macs"]
+
+
+@register_proxy("depth", source="baseline")
+def depth(probe: Probe) -> float:
+    """Weighted layers on the longest path."""
+    return probe.costs["depth"]

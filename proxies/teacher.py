@@ -1,0 +1,209 @@
+"""The teacher: a frozen network, how its inputs are prepared, and where it is measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..searchspace.errors import InvalidInputError
+from .batch import Batch
+from .layouts import as_map
+from .recorder import watch
+from .tap_finder import TapPlan, classifier_weight
+from .taps import Taps
+
+__all__ = ["Teacher", "batch_statistics"]
+
+#: What a network's forward raises on inputs it was not made for.
+FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+
+@contextmanager
+def batch_statistics(network: nn.Module, enabled: bool = True) -> Iterator[None]:
+    """Let batch norm normalise by the batch for a while, moving no running statistic.
+
+    The running statistics of a network that was never trained are 0 and 1; with them
+    activations grow from layer to layer until they overflow.
+    """
+    kinds = nn.modules.batchnorm._BatchNorm
+    norms = [m for m in network.modules() if isinstance(m, kinds)] if enabled else []
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    try:
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for norm, (training, track) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, track
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A network that students are compared with; made by ``load_teacher``.
+
+    Attributes:
+        name: as it was asked for.
+        module: in eval mode, on the CPU, no parameter requires a gradient.
+        mean: of its inputs' channels, for inputs in [0, 1]; ``None`` takes the batch's.
+        std: likewise.
+        resize: the side, in pixels, to which inputs are bilinearly resized; ``None`` leaves
+            them as they come.
+        num_classes: outputs of the classifier; ``None`` where there is none.
+        trained: whether the weights are; if not, batch norm uses the batch's statistics.
+        plan: where it is measured.
+        input_shape: channels, height, width of the images on which the plan was found.
+        accuracy: on its test part, in [0, 1], where known.
+        about: one line for reports.
+    """
+
+    name: str
+    module: nn.Module
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    resize: int | None
+    num_classes: int | None
+    trained: bool
+    plan: TapPlan
+    input_shape: tuple[int, int, int]
+    accuracy: float | None = None
+    about: str = ""
+
+    def observe(self, batch: Batch) -> Taps:
+        """Measure the teacher on a batch, by one forward pass without gradients.
+
+        Args:
+            batch: B images in [0, 1], of any size the network takes.
+
+        Returns:
+            Detached tensors. ``logits`` are the classifier's outputs and ``pooled`` its
+            inputs; without a classifier ``pooled`` is the mean of the final map. Where the
+            images are so small that the final map has 1×1 pixels, the deepest stage of more
+            stands in for it.
+
+        Raises:
+            InvalidInputError: if the network does not run on such images, or gives values
+                that are not finite.
+        """
+        images = self.prepare(batch)
+        plan = self.plan
+        wanted = {plan.final, *plan.stages, *([plan.classifier] if plan.classifier else [])}
+        try:
+            with batch_statistics(self.module, not self.trained):
+                outputs, inputs = watch(self.module, images, wanted, [plan.classifier or ""])
+        except FORWARD_ERRORS as error:
+            raise InvalidInputError(
+                f"teacher {self.name!r} does not run on images {list(images.shape[1:])}:"
+                f" {_first_line(error)}; its side in pixels can be given as resize"
+            ) from error
+        size = (int(images.shape[2]), int(images.shape[3]))
+        maps = {label: self._map(label, outputs, size) for label in (*plan.stages, plan.final)}
+        stages = tuple(maps[label] for label in plan.stages)
+        final = maps[plan.final]
+        if final.shape[2] * final.shape[3] == 1:
+            final = next((s for s in reversed(stages) if s.shape[2] * s.shape[3] > 1), final)
+        taps = self._with_classifier(stages, final, outputs, inputs)
+        if not all(bool(t.isfinite().all()) for t in (*stages, final, taps.pooled)):
+            raise InvalidInputError(
+                f"teacher {self.name!r} gives values that are not finite on batch"
+                f" {batch.name!r}; check its weights and its mean and std"
+            )
+        return taps
+
+    def prepare(self, batch: Batch) -> Tensor:
+        """The images as the network sees them, ``[B, C, H, W]``: resized, then normalised.
+
+        Raises:
+            InvalidInputError: if the batch has other channels than the teacher.
+        """
+        mean, std = self.mean or batch.mean, self.std or batch.std
+        images = batch.images
+        if not images.shape[1] == len(mean) == self.input_shape[0]:
+            raise InvalidInputError(
+                f"teacher {self.name!r} takes images of {self.input_shape[0]} channels, batch"
+                f" {batch.name!r} has {images.shape[1]}"
+            )
+        if self.resize is not None and tuple(images.shape[2:]) != (self.resize, self.resize):
+            # Antialiased, as the resizing of images is when networks are trained.
+            images = functional.interpolate(
+                images, (self.resize, self.resize), mode="bilinear", antialias=True
+            )
+        shape = (1, -1, 1, 1)
+        return (images - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+
+    def _map(self, label: str, outputs: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        output = outputs.get(label)
+        found = None if output is None else as_map(output, size)
+        if found is None:
+            raise InvalidInputError(
+                f"tap {label!r} of teacher {self.name!r} gives no feature map for images of"
+                f" {size[0]}x{size[1]} pixels"
+            )
+        return found
+
+    def _with_classifier(
+        self,
+        stages: tuple[Tensor, ...],
+        final: Tensor,
+        outputs: dict[str, Tensor],
+        inputs: dict[str, Tensor],
+    ) -> Taps:
+        label = self.plan.classifier
+        if label is None:
+            return Taps(stages, final, final.mean(dim=(2, 3)))
+        module = self.module.get_submodule(label.split("#")[0])
+        weight = classifier_weight(module)
+        if weight is None or label not in inputs:
+            raise InvalidInputError(f"teacher {self.name!r} has no classifier {label!r}")
+        is_conv = not isinstance(module, nn.Linear)
+        pooled, logits = (_vector(t, is_conv) for t in (inputs[label], outputs[label]))
+        return Taps(stages, final, pooled, logits, weight)
+
+    @property
+    def params(self) -> int:
+        """Number of trainable parameters, were they not frozen."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @cached_property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for one image of ``input_shape``; ``None`` if not countable."""
+        counter = FlopCounterMode(display=False)
+        try:
+            # Two images, because batch norm by the batch wants more than one value.
+            with batch_statistics(self.module, not self.trained), torch.no_grad(), counter:
+                self.module(torch.zeros(2, *self.input_shape))
+        except FORWARD_ERRORS:
+            return None
+        return int(counter.get_total_flops()) // 4
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, input preparation and taps, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        settings = (self.mean, self.std, self.resize, self.trained, self.plan)
+        digest.update(f"{type(self.module).__qualname__}{settings}".encode())
+        for key, value in self.module.state_dict().items():
+            if isinstance(value, Tensor):
+                digest.update(f"{key}{value.dtype}{tuple(value.shape)}".encode())
+                # As bytes, because numpy has no bfloat16.
+                flat = value.detach().contiguous().reshape(-1)
+                digest.update(flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _vector(x: Tensor, is_conv: bool) -> Tensor:
+    """``[B, F]`` of a classifier's input or output, averaged over what is neither."""
+    if x.dim() == 2:
+        return x
+    return x.flatten(2).mean(dim=2) if is_conv else x.flatten(1, -2).mean(dim=1)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

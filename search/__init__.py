@@ -1,0 +1,1 @@
+"""Budget, searchers, engines, the run store, the result and its report."""

@@ -1,0 +1,145 @@
+"""Upper bounds on costs, refused before any scoring where no architecture can meet them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..searchspace.errors import InvalidInputError
+from ..searchspace.space import Columns, Matrix, SearchSpace
+
+__all__ = ["Budget", "human", "minimum_costs", "parse_amount"]
+
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+#: Spaces up to this size are enumerated, larger ones searched.
+ENUMERABLE = 200_000
+
+
+def parse_amount(text: str | float) -> float:
+    """``"2M"`` → 2e6; suffixes k, M, G (or B) and T, any case.
+
+    Raises:
+        InvalidInputError: if it is no positive finite number.
+    """
+    match = re.fullmatch(r"\s*([-+0-9.eE]+?)\s*([kKmMgGbBtT]?)\s*", str(text))
+    try:
+        value = float(match[1]) * _UNITS[match[2].lower()] if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidInputError(
+            f"{text!r} is no amount; write a positive number, with k, M or G if you like (2M)"
+        )
+    return value
+
+
+def human(value: float) -> str:
+    """``9_830_000`` → ``"9.83M"``."""
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:g}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper bounds by cost name, e.g. ``Budget({"macs": 50e6})``; empty: no bound.
+
+    Raises:
+        InvalidInputError: if a bound is no positive finite number.
+    """
+
+    bounds: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        amounts = {}
+        for name, bound in self.bounds.items():
+            try:
+                amounts[name] = parse_amount(bound)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"budget for {name}: {error}") from error
+        object.__setattr__(self, "bounds", dict(sorted(amounts.items())))
+
+    def violation(self, costs: Columns) -> npt.NDArray[np.float64]:
+        """Summed relative excess over the bounds, ``[N]``; 0 where all are met."""
+        parts = [np.maximum(costs[name] / bound - 1.0, 0.0) for name, bound in self.bounds.items()]
+        size = len(next(iter(costs.values())))
+        return np.sum(parts, axis=0) if parts else np.zeros(size)
+
+    def feasible(self, costs: Columns) -> npt.NDArray[np.bool_]:
+        """Which rows meet every bound, ``[N]``."""
+        return np.asarray(self.violation(costs) == 0.0)
+
+    def objectives(self) -> tuple[str, ...]:
+        """Costs to minimise beside the score: the bounded ones, or MACs.
+
+        ``flops`` are 2 × ``macs`` and make one objective with them.
+        """
+        names = ["macs" if name == "flops" else name for name in self.bounds]
+        return tuple(dict.fromkeys(names)) or ("macs",)
+
+    def check(self, space: SearchSpace) -> None:
+        """Refuse bounds on unknown costs and bounds that no architecture meets alone.
+
+        Raises:
+            InvalidInputError: naming the smallest cost the space can reach.
+        """
+        for name in self.bounds:
+            if name not in space.cost_names:
+                raise InvalidInputError(
+                    f"no cost {name!r} to bound; space {space.name!r} knows"
+                    f" {', '.join(space.cost_names)}"
+                )
+        smallest = minimum_costs(space)
+        short = {name: bound for name, bound in self.bounds.items() if bound < smallest[name]}
+        if short:
+            asked = ", ".join(f"{name} ≤ {human(bound)}" for name, bound in short.items())
+            least = ", ".join(f"{name} {smallest[name]:,.0f}" for name in space.cost_names)
+            raise InvalidInputError(
+                f"no architecture of {space.name!r} has {asked}; its smallest at"
+                f" {space.resolution}×{space.resolution} are: {least}"
+            )
+
+
+def minimum_costs(space: SearchSpace) -> dict[str, float]:
+    """The smallest value of each cost: exact where the space can be enumerated.
+
+    Elsewhere by coordinate descent from the best of a sample and from every gene's first
+    and last value, which is exact for costs that grow with each gene.
+    """
+    if space.size <= ENUMERABLE:
+        costs = space.cost(space.enumerate_matrix())
+        return {name: float(column.min()) for name, column in costs.items()}
+    cardinalities = np.array([len(gene.values) for gene in space.genes])
+    corners = np.stack([np.zeros_like(cardinalities), cardinalities - 1])
+    start = np.concatenate([space.sample_matrix(4096, 0), corners])
+    start = start[space.valid(start)]
+    return {name: _descend(space, start, name) for name in space.cost_names}
+
+
+def _neighbours(space: SearchSpace, row: Matrix) -> Matrix:
+    """Every row that differs from ``row`` in at most one gene."""
+    rows = [row]
+    for i, gene in enumerate(space.genes):
+        for index in range(len(gene.values)):
+            other = row.copy()
+            other[i] = index
+            rows.append(other)
+    matrix = np.stack(rows)
+    return matrix[space.valid(matrix)]
+
+
+def _descend(space: SearchSpace, start: Matrix, name: str) -> float:
+    costs = space.cost(start)[name]
+    row, best = start[int(costs.argmin())], float(costs.min())
+    while True:
+        around = _neighbours(space, row)
+        costs = space.cost(around)[name]
+        if float(costs.min()) >= best:
+            return best
+        row, best = around[int(costs.argmin())], float(costs.min())

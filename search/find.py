@@ -1,0 +1,198 @@
+"""From a space, a batch, a teacher and a budget to a result: the search as one function."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any
+
+from ..proxies.batch import Batch
+from ..proxies.ensemble import TEACHER_SIMILARITIES
+from ..proxies.probe import TeacherSide
+from ..proxies.registry import get_proxy
+from ..proxies.taps import Taps
+from ..proxies.teacher import Teacher
+from ..searchspace.errors import InvalidInputError
+from ..searchspace.space import SearchSpace
+from .budget import Budget
+from .domain import Domain
+from .engine import InProcessEngine
+from .folder import assemble, open_folder, write_outputs, write_run
+from .result import SearchResult
+from .run import Progress, SearchRun
+from .searchers.base import describe_searcher
+from .settings import RunSettings, ScoreRule
+from .store import RunStore
+
+__all__ = ["REFERENCE_SIZE", "search"]
+
+#: Architectures every rank is taken against; a rank fraction's grain is 1/64.
+REFERENCE_SIZE = 64
+
+
+def search(
+    space: SearchSpace,
+    batch: Batch,
+    teacher: Teacher | None,
+    *,
+    budget: Budget,
+    proxies: Sequence[str] | None = None,
+    searcher: str = "nsga2",
+    evaluations: int = 500,
+    seed: int = 0,
+    out: Path | None = None,
+    command: str = "",
+    progress: Callable[[Progress], None] | None = None,
+) -> SearchResult:
+    """Search a space for the best students of a teacher under a budget.
+
+    Args:
+        space: the space; its resolution and classes are the data's.
+        batch: real images to score on.
+        teacher: or ``None`` where no proxy asks for one.
+        budget: upper bounds on costs.
+        proxies: what to maximise: one proxy, several (Σ log-rank), or the default ensemble.
+        searcher: registered name.
+        evaluations: distinct architectures to evaluate.
+        seed: of everything random.
+        out: the run's folder; ``None`` keeps everything in memory.
+        command: the shell line that repeats the run.
+        progress: called as candidates finish.
+
+    Raises:
+        UnknownNameError: for an unknown proxy or searcher.
+        InvalidInputError: for an unreachable budget, a need that is not met, a folder that
+            holds another run, or numbers out of range.
+        StoreError: if the folder cannot be written.
+    """
+    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
+        raise InvalidInputError(f"evaluations = {evaluations!r}; need a whole number of at least 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
+    describe_searcher(searcher)
+    rule = ScoreRule.of(proxies)
+    notes: list[str] = []
+    domain = Domain(space, budget, seed=seed)
+    taps = teacher.observe(batch) if teacher is not None else None
+    computed = [*rule.parts, *_similarities(taps, batch, space, notes)]
+    settings = RunSettings(
+        space=space.spec(),
+        data={"name": batch.name, "fingerprint": batch.fingerprint, "size": len(batch)},
+        teacher=None
+        if teacher is None
+        else {"name": teacher.name, "fingerprint": teacher.fingerprint},
+        score={
+            "name": rule.name,
+            "parts": list(rule.parts),
+            "version": rule.version,
+            "objectives": list(budget.objectives()),
+        },
+        proxies={name: get_proxy(name).version for name in dict.fromkeys(computed)},
+        searcher=searcher,
+        seed=seed,
+        budget=dict(budget.bounds),
+        reference_size=REFERENCE_SIZE,
+    )
+    engine = InProcessEngine(space, list(settings.proxies), batch=batch, teacher=taps, seed=seed)
+    notes += _notes(rule, teacher)
+    info: dict[str, Any] = {
+        "evaluations": evaluations,
+        "command": command,
+        "teacher": _about(teacher),
+        "host": _host(),
+        "versions": _versions(),
+        "threads": 1,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    began = time.monotonic()
+    opened: AbstractContextManager[RunStore] = (
+        closing(RunStore(":memory:"))
+        if out is None
+        else open_folder(out, settings, evaluations)
+    )
+    with opened as store:
+        if out is not None:
+            # Before any scoring: a killed run has to know its settings.
+            write_run(out, settings, finished=False, **info)
+        run = SearchRun(domain, settings, rule, engine, store, evaluations, progress)
+        run.run()
+        info["seconds"] = round(time.monotonic() - began, 1)
+        info["notes"] = run.notes + notes
+        result = assemble(store, space, settings, info, str(out) if out else None)
+        if out is not None:
+            write_outputs(result, out)
+    return result
+
+
+def _similarities(
+    taps: Taps | None, batch: Batch, space: SearchSpace, notes: list[str]
+) -> list[str]:
+    """The teacher-student similarities that are defined here; a note says which are not."""
+    if taps is None:
+        return []
+    side = TeacherSide(taps, batch.labels)
+    defined = []
+    for name in TEACHER_SIMILARITIES:
+        check = get_proxy(name).check
+        reason = check(side, space.num_classes) if check else None
+        if reason:
+            notes.append(f"{name} is left out: {reason}.")
+        else:
+            defined.append(name)
+    return defined
+
+
+def _notes(rule: ScoreRule, teacher: Teacher | None) -> list[str]:
+    notes = []
+    aware = [name for name in rule.parts if "teacher" in get_proxy(name).needs]
+    if teacher is not None and not aware:
+        notes.append(
+            f"The score {rule.name!r} does not depend on the teacher; the teacher's similarities"
+            " to each student are shown beside it."
+        )
+    if teacher is not None and not teacher.trained:
+        notes.append(f"The teacher {teacher.name!r} has random weights (--untrained).")
+    notes.append("No candidate was trained; the student's weights are freshly initialised.")
+    return notes
+
+
+def _about(teacher: Teacher | None) -> dict[str, str]:
+    if teacher is None:
+        return {}
+    about = {"name": teacher.name, "weights": "trained" if teacher.trained else "random"}
+    for label, value in (
+        ("params", teacher.params),
+        ("macs", teacher.macs),
+        ("accuracy", teacher.accuracy),
+    ):
+        if value is not None:
+            about[label] = f"{value:.12g}"
+    if teacher.about:
+        about["about"] = teacher.about
+    return about
+
+
+def _host() -> dict[str, str]:
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": str(os.cpu_count()),
+        "name": platform.node(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("scholarch", "torch", "numpy", "deap"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+

@@ -1,0 +1,202 @@
+"""What a report computes from a run: growth of the front, agreement of the size axes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from .units import cost_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .report import ReportCandidate, ReportData
+
+__all__ = [
+    "SIZE_AXES",
+    "Agreement",
+    "Growth",
+    "agreement",
+    "front_costs",
+    "growth",
+    "is_scored",
+    "staircase",
+    "within_budget",
+]
+
+Floats = npt.NDArray[np.float64]
+
+#: Costs that stand for "how large": nothing known settles which of them predicts accuracy.
+SIZE_AXES = ("params", "macs", "depth")
+#: Below this Kendall tau two orders disagree strongly: 3 pairs in 10 are reversed.
+STRONG_DISAGREEMENT = 0.4
+#: A rank correlation of fewer candidates says nothing.
+FEWEST_FOR_TAU = 10
+#: Points of the growth curve: more would not be seen, and 5,000 hypervolumes would be felt.
+_GROWTH_POINTS = 160
+
+
+def is_scored(candidate: ReportCandidate) -> bool:
+    """Whether the candidate has a score, i.e. did not fail."""
+    return math.isfinite(candidate.score) and candidate.failure is None
+
+
+def within_budget(candidate: ReportCandidate, budget: dict[str, float]) -> bool:
+    """Whether every bounded cost is known and inside its bound."""
+    return all(candidate.costs.get(cost, math.inf) <= bound for cost, bound in budget.items())
+
+
+def front_costs(data: ReportData) -> list[str]:
+    """Costs the front is drawn against: the budget's, else MACs, else the first one known."""
+    known = {cost: None for candidate in data.candidates for cost in candidate.costs}
+    bounded = [cost for cost in data.budget if cost in known]
+    if bounded or not known:
+        return bounded
+    return ["macs"] if "macs" in known else [next(iter(known))]
+
+
+def staircase(costs: Floats, scores: Floats) -> npt.NDArray[np.intp]:
+    """Indices of the points no other beats on both cost and score, in order of cost.
+
+    Of equal points the first is kept.
+    """
+    order = np.lexsort((-scores, costs))
+    best = np.maximum.accumulate(scores[order])
+    keep = np.ones(len(order), dtype=bool)
+    keep[1:] = scores[order][1:] > best[:-1]
+    return order[keep]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Hypervolume of the front against evaluations.
+
+    Attributes:
+        evaluations: how many candidates had been evaluated, ascending.
+        share: hypervolume then as a share of the final one, in [0, 1].
+        final: final hypervolume as a share of the box between ``reference`` and the best values.
+        reference: objective name -> value of the reference point; ``score`` and the costs.
+        settled: evaluations after which 95 % of the final hypervolume was reached.
+    """
+
+    evaluations: list[int]
+    share: list[float]
+    final: float
+    reference: dict[str, float]
+    settled: int
+
+
+def growth(data: ReportData) -> Growth | None:
+    """Growth of the front, or None where the points span no volume.
+
+    Objectives: the score up; the budget's costs (without a budget: MACs) down. The reference
+    point is the lowest score seen and each cost's bound (without one: the largest seen).
+    Every objective is scaled so that the reference is 1 and the best value seen is 0.
+    """
+    costs = front_costs(data)
+    run = sorted(data.candidates, key=lambda candidate: candidate.order)
+    bounds = {cost: data.budget[cost] for cost in costs if cost in data.budget}
+    usable = [
+        i
+        for i, candidate in enumerate(run)
+        if is_scored(candidate)
+        and within_budget(candidate, bounds)
+        and all(math.isfinite(candidate.costs.get(cost, math.nan)) for cost in costs)
+    ]
+    if not usable or not costs:
+        return None
+    points = np.array([[-run[i].score, *(run[i].costs[c] for c in costs)] for i in usable])
+    worst = points.max(axis=0)
+    for column, cost in enumerate(costs, start=1):
+        worst[column] = bounds.get(cost, worst[column])
+    best = points.min(axis=0)
+    if not (worst > best).all():
+        return None
+    scaled = (points - best) / (worst - best)
+
+    checkpoints = np.unique(np.linspace(1, len(run), min(len(run), _GROWTH_POINTS)).astype(int))
+    reached = np.searchsorted(usable, checkpoints, side="left")
+    archive = scaled[:0]
+    volumes: list[float] = []
+    start = 0
+    for stop in reached:
+        if stop > start:
+            # Only the front is carried on: with four objectives hypervolume is quadratic.
+            archive = moocore.filter_dominated(np.concatenate([archive, scaled[start:stop]]))
+        volumes.append(float(moocore.hypervolume(archive, ref=1.0)) if len(archive) else 0.0)
+        start = stop
+    final = volumes[-1]
+    if not final > 0:
+        return None
+    share = [volume / final for volume in volumes]
+    settled = next(int(n) for n, s in zip(checkpoints, share, strict=True) if s >= 0.95)
+    reference = {"score": -float(worst[0])}
+    reference.update({cost: float(worst[i]) for i, cost in enumerate(costs, start=1)})
+    return Growth([int(n) for n in checkpoints], share, final, reference, settled)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the score and the size axes rank the scored candidates.
+
+    Attributes:
+        names: ``score`` and the size axes known for every scored candidate.
+        tau: Kendall's tau-b between each two of ``names``; NaN where one is constant.
+        ranks: name -> rank of each candidate, 1 = highest score or largest.
+        warnings: sentences about orders that disagree strongly.
+        enough: whether there are candidates enough for a tau to mean something.
+    """
+
+    names: list[str]
+    tau: list[list[float]]
+    ranks: dict[str, list[int]]
+    warnings: list[str]
+    enough: bool
+
+
+def agreement(scored: Sequence[ReportCandidate]) -> Agreement | None:
+    """Ranks by score, params, MACs and depth, and where they disagree; None without any."""
+    columns: dict[str, Floats] = {"score": np.array([c.score for c in scored], dtype=np.float64)}
+    for axis in SIZE_AXES:
+        values = np.array([c.costs.get(axis, math.nan) for c in scored], dtype=np.float64)
+        if np.isfinite(values).all():
+            columns[axis] = values
+    names = list(columns)
+    if not scored or len(names) < 2:
+        return None
+    ranks = {
+        name: stats.rankdata(-values, method="min").astype(int).tolist()
+        for name, values in columns.items()
+    }
+    enough = len(scored) >= FEWEST_FOR_TAU
+    tau = [[1.0 if a == b else _tau(columns[a], columns[b]) for b in names] for a in names]
+    warnings = []
+    if enough:
+        for i, first in enumerate(names):
+            for j, second in enumerate(names[i + 1 :], start=i + 1):
+                if tau[i][j] < STRONG_DISAGREEMENT:  # False for NaN
+                    warnings.append(_warning(first, second, tau[i][j]))
+    return Agreement(names, tau, ranks, warnings, enough)
+
+
+def _tau(first: Floats, second: Floats) -> float:
+    """Kendall's tau-b; NaN where it is undefined."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(stats.kendalltau(first, second).statistic)
+
+
+def _warning(first: str, second: str, tau: float) -> str:
+    reversed_share = round(100 * (1 - tau) / 2)
+    one, two = ("the score" if name == "score" else cost_label(name) for name in (first, second))
+    shown = f"{tau:.2f}".replace("-", "\N{MINUS SIGN}")
+    return (
+        f"{one[0].upper()}{one[1:]} and {two} disagree: Kendall's τ = {shown}, so about"
+        f" {reversed_share} of 100 pairs of candidates stand in the other order."
+    )

@@ -1,0 +1,1 @@
+"""Searchers: ask for architectures, tell their objectives."""

@@ -1,0 +1,128 @@
+"""Everything that decides a run's result, and what it is compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..proxies.ensemble import DEFAULT, ENSEMBLES
+from ..proxies.ranks import log_rank_sum
+from ..proxies.registry import get_proxy
+from ..searchspace.errors import InvalidInputError
+
+__all__ = ["RunSettings", "ScoreRule"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRule:
+    """What a search maximises: one proxy's value, or Σ log-rank of several.
+
+    Attributes:
+        name: ``"ensemble"``, a proxy's name, or the parts joined by ``+``.
+        parts: names of proxies.
+        version: of the ensemble; 0 for the user's own choice.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    version: int = 0
+
+    @classmethod
+    def of(cls, names: Sequence[str] | None) -> ScoreRule:
+        """The rule for a user's proxies; none: the default ensemble.
+
+        Raises:
+            UnknownNameError: if one is neither a proxy nor an ensemble.
+        """
+        names = tuple(dict.fromkeys(names or (DEFAULT,)))
+        if len(names) == 1 and names[0] in ENSEMBLES:
+            ensemble = ENSEMBLES[names[0]]
+            return cls(ensemble.name, ensemble.parts, ensemble.version)
+        if mixed := [name for name in names if name in ENSEMBLES]:
+            raise InvalidInputError(
+                f"{mixed[0]!r} is a combination already; give it alone, or its parts"
+                f" {', '.join(ENSEMBLES[mixed[0]].parts)}"
+            )
+        for name in names:
+            get_proxy(name)
+        return cls("+".join(names), names)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a reference sample is needed."""
+        return len(self.parts) > 1
+
+    def __call__(
+        self,
+        columns: Mapping[str, npt.NDArray[np.float64]],
+        reference: Mapping[str, npt.NDArray[np.float64]],
+    ) -> npt.NDArray[np.float64]:
+        """Scores ``[N]`` of oriented columns; NaN where a part failed."""
+        if not self.ranks:
+            return np.asarray(columns[self.parts[0]], dtype=np.float64)
+        return log_rank_sum(
+            {name: columns[name] for name in self.parts},
+            {name: reference[name] for name in self.parts},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What repeats a run; two runs may share a folder only where all of it agrees.
+
+    Attributes:
+        space: the space's ``spec()``.
+        data: name of the data and fingerprint of the batch.
+        teacher: name and fingerprint, or ``None``.
+        score: name, parts and version of what is maximised.
+        proxies: name → version of everything computed.
+        searcher: registered name.
+        seed: of the batch, the nested weights, the reference sample and the searcher.
+        budget: cost → upper bound.
+        reference_size: architectures in the reference sample, at most.
+    """
+
+    space: dict[str, Any]
+    data: dict[str, Any]
+    teacher: dict[str, Any] | None
+    score: dict[str, Any]
+    proxies: dict[str, int]
+    searcher: str
+    seed: int
+    budget: dict[str, float]
+    reference_size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunSettings:
+        """What :meth:`to_json` wrote; raises :class:`InvalidInputError` on anything else."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise InvalidInputError(f"these are no run settings: {error}") from error
+
+    def differences(self, other: RunSettings) -> list[str]:
+        """``"seed: 0 there, 1 here"`` for everything in which two runs differ."""
+        there, here = _flat(self.to_json()), _flat(other.to_json())
+        return [
+            f"{name}: {there.get(name, 'none')} there, {here.get(name, 'none')} here"
+            for name in sorted({*there, *here})
+            if there.get(name) != here.get(name)
+        ]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,87 @@
+"""A search result as the plain data of its report."""
+
+from __future__ import annotations
+
+import math
+
+from ..searchspace.errors import ScholarchError
+from .budget import human
+from .report import ReportCandidate, ReportData, render_report
+from .result import Candidate, SearchResult
+
+__all__ = ["report_data", "report_html"]
+
+
+def report_data(result: SearchResult) -> ReportData:
+    """What :func:`~scholarch.search.report.render_report` shows of a result."""
+    settings = result.settings
+    on_front = {candidate.order for candidate in result.front}
+    pick = result.pick
+    budget = " and ".join(
+        f"{human(bound)} {_unit(name)}" for name, bound in settings.budget.items()
+    )
+    title = f"{settings.space['name']}" + (f" under {budget}" if budget else "")
+    return ReportData(
+        title=title,
+        score_name=str(settings.score["name"]),
+        budget=settings.budget,
+        candidates=[_candidate(c, c.order in on_front) for c in result.candidates],
+        pick=pick.order if pick else None,
+        stages=result.space.stages(pick.arch) if pick else [],
+        teacher=dict(result.info.get("teacher", {})),
+        run=_run(result),
+        command=str(result.info.get("command", "")),
+        notes=result.notes,
+        failures=result.failures,
+    )
+
+
+def report_html(result: SearchResult) -> str:
+    """The report of a result.
+
+    Raises:
+        ScholarchError: if the result holds no candidate at all.
+    """
+    if not result.candidates:
+        raise ScholarchError("this run has evaluated nothing yet; run the same search to go on")
+    return render_report(report_data(result))
+
+
+def _unit(name: str) -> str:
+    return {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}.get(name, name)
+
+
+def _candidate(candidate: Candidate, on_front: bool) -> ReportCandidate:
+    failure = "; ".join(f"{name}: {reason}" for name, reason in candidate.failures.items())
+    return ReportCandidate(
+        order=candidate.order,
+        text=candidate.arch.text,
+        key=candidate.arch.key,
+        score=candidate.score,
+        costs=dict(candidate.costs),
+        scores=dict(candidate.scores),
+        on_front=on_front,
+        failure=failure if math.isnan(candidate.score) else None,
+    )
+
+
+def _run(result: SearchResult) -> dict[str, str]:
+    settings, info = result.settings, result.info
+    parts = settings.score["parts"]
+    score = str(settings.score["name"])
+    if len(parts) > 1:
+        score += f" = Σ log-rank of {', '.join(parts)}"
+    rows = {
+        "space": f"{settings.space['name']} ({result.space.size:,} architectures)",
+        "data": f"{settings.data['name']}, {settings.data['size']} training images",
+        "score": score,
+        "searcher": settings.searcher,
+        "evaluations": f"{len(result.candidates):,}",
+        "reference sample": f"{settings.reference_size} architectures inside the budget",
+        "seed": str(settings.seed),
+        "seconds": str(info.get("seconds", "–")),
+        "threads": str(info.get("threads", 1)),
+    }
+    rows |= {name: str(value) for name, value in info.get("versions", {}).items()}
+    rows |= {f"host {name}": str(value) for name, value in info.get("host", {}).items()}
+    return rows

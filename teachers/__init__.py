@@ -1,0 +1,1 @@
+"""Networks that can teach: bundled, CIFAR ResNets by name, timm, checkpoints."""

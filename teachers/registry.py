@@ -1,0 +1,81 @@
+"""Names of teachers, and what a factory is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ..searchspace.errors import InvalidInputError
+from ..searchspace.registry import Registry
+
+__all__ = ["TEACHERS", "TeacherNetwork", "TeacherRequest", "needs_weights", "register_teacher"]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRequest:
+    """What the user asked for.
+
+    Attributes:
+        name: registered or timm name.
+        weights: a checkpoint, or ``None``.
+        untrained: random weights are wanted.
+        num_classes: outputs of the classifier, or ``None`` for the network's own.
+        resize: side of the inputs in pixels; ``None`` for the network's own, 0 for as they come.
+        seed: of random weights.
+    """
+
+    name: str
+    weights: Path | None = None
+    untrained: bool = False
+    num_classes: int | None = None
+    resize: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TeacherNetwork:
+    """A network that a factory has built.
+
+    Attributes:
+        module: the network.
+        trained: whether its weights are.
+        source: where the weights come from, for reports.
+        mean: of its inputs' channels, for inputs in [0, 1]; ``None`` takes the batch's.
+        std: likewise.
+        resize: side of the inputs in pixels; ``None`` leaves them as they come.
+        image_size: side of the images it was made for; ``None`` if unknown.
+        accuracy: on its test part, in [0, 1], where known.
+    """
+
+    module: nn.Module
+    trained: bool
+    source: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | None = None
+    image_size: int | None = None
+    accuracy: float | None = None
+
+
+TeacherFactory = Callable[[TeacherRequest], TeacherNetwork]
+TEACHERS: Registry[TeacherFactory] = Registry("teacher")
+
+
+def register_teacher(name: str) -> Callable[[TeacherFactory], TeacherFactory]:
+    """Register a factory ``f(request) -> TeacherNetwork`` under ``name``."""
+
+    def register(factory: TeacherFactory) -> TeacherFactory:
+        return TEACHERS.add(name, factory)
+
+    return register
+
+
+def needs_weights(name: str, why: str) -> InvalidInputError:
+    """The error for a teacher whose trained weights cannot be had; says how to go on."""
+    return InvalidInputError(
+        f"teacher {name!r}: {why}; give a checkpoint with --weights FILE, or --untrained for"
+        " random weights"
+    )
