@@ -28,7 +28,8 @@ from .search.settings import ScoreRule
 from .searchspace.architecture import Architecture
 from .searchspace.errors import InvalidInputError
 from .searchspace.space import SearchSpace, create_space
-from .teacher import BUNDLED, load_teacher
+from .teacher import load_teacher
+from .teachers.bundled import BUNDLED
 
 __all__ = ["find_student", "list_proxies", "list_searchers", "score"]
 

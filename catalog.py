@@ -36,8 +36,14 @@ def _proxies(pattern: str) -> list[dict[str, str]]:
         )
     for name in ENSEMBLES.names(pattern):
         ensemble = ENSEMBLES[name]
-        about = f"{ensemble.summary}, version {ensemble.version}"
-        rows.append({"name": name, "needs": ", ".join(ensemble.parts), "source": "", "about": about})
+        rows.append(
+            {
+                "name": name,
+                "needs": ", ".join(ensemble.parts),
+                "source": "",
+                "about": f"{ensemble.summary}, version {ensemble.version}",
+            }
+        )
     return rows
 
 
@@ -48,9 +54,24 @@ def _searchers(pattern: str) -> list[dict[str, str]]:
 
 
 def _teachers(pattern: str) -> list[dict[str, str]]:
-    from .teacher import describe_teacher, list_teachers
+    from .teacher import list_teachers
+    from .teachers.bundled import BUNDLED
+    from .teachers.registry import TEACHERS
 
-    return [{"name": name, "about": describe_teacher(name)} for name in list_teachers(pattern)]
+    rows = []
+    # timm has over a thousand: by pattern only, as in `list teachers 'convnext*'`.
+    for name in TEACHERS.names() if pattern == "*" else list_teachers(pattern):
+        if name == BUNDLED:
+            about = "bundled; the default for the digits"
+        elif name in TEACHERS:
+            about = "give --weights FILE, or --untrained"
+        else:
+            about = "of timm; give --weights FILE, or --untrained where its hub is out of reach"
+        rows.append({"name": name, "about": about})
+    if pattern == "*":
+        about = "any model of timm by its name, a checkpoint's path, or in Python any nn.Module"
+        rows.append({"name": "...", "about": about})
+    return rows
 
 
 CATALOGS: dict[str, Callable[[str], list[dict[str, str]]]] = {

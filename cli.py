@@ -44,9 +44,7 @@ def _root(
 @app.command("search")
 def search_command(
     space: Annotated[str, typer.Option(help="Registered space: scholarch list spaces.")],
-    data: Annotated[
-        str, typer.Option(help="digits, a .npz file, or a folder of images by class.")
-    ],
+    data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images by class.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
     teacher: Annotated[
         str | None, typer.Option(help="Teacher: scholarch list teachers, a timm name, a file.")
@@ -144,7 +142,7 @@ def score_command(
         raise InvalidInputError(f"{file} lists no architecture; write one a line")
     guide = _teacher(teacher, data, weights, untrained, tap)
     if guide is None and data == "digits":
-        from .teacher import BUNDLED
+        from .teachers.bundled import BUNDLED
 
         guide = BUNDLED
     table = score(where, archs, batch=batch, teacher=guide, proxies=proxy, seed=seed)
@@ -204,9 +202,9 @@ def list_command(
 
 
 def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
-    from .search.budget import Budget
+    from .search.budget import bound_amount
 
-    return dict(Budget({name: text for name, text in texts.items()}).bounds)  # type: ignore[arg-type]
+    return {name: bound_amount(name, text) for name, text in texts.items()}
 
 
 def _teacher(
@@ -214,7 +212,8 @@ def _teacher(
 ) -> Any:
     """The teacher the options name, or ``None`` for the default one."""
     from .searchspace.errors import InvalidInputError
-    from .teacher import BUNDLED, load_teacher
+    from .teacher import load_teacher
+    from .teachers.bundled import BUNDLED
 
     if name is None:
         if weights is None and not untrained and not tap:
@@ -260,20 +259,26 @@ def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _usage_problems() -> type[Exception]:
+    """What typer raises on a wrong word: its own class, or click's before it carried click."""
+    try:
+        from typer.exceptions import TyperException
+    except ImportError:
+        from click import ClickException
+
+        return ClickException
+    return TyperException
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for bad input, 130 for Ctrl-C.
 
     Errors are one or two plain lines on stderr, never a traceback.
     """
-    try:
-        from typer.exceptions import TyperException as UsageProblem
-    except ImportError:  # typer before it carried click inside
-        from click import ClickException as UsageProblem
-
     command = typer.main.get_command(app)
     try:
         code = command.main(argv, prog_name="scholarch", standalone_mode=False)
-    except UsageProblem as error:
+    except _usage_problems() as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         print(text if "Usage:" in text else f"error: {text}", file=sys.stderr)
         return 2

@@ -26,7 +26,6 @@ from .searchspace.architecture import Architecture
 
 __all__ = ["SearchConsole", "print_result", "print_scores"]
 
-_PHASES = {"reference": "reference sample", "search": "search"}
 _ROWS = 15
 
 
@@ -39,12 +38,11 @@ class SearchConsole:
 
     def __init__(self, *, visible: bool = True) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:17}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description:9}"),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[best]}"),
             console=Console(stderr=True),
             disable=not visible,
@@ -71,7 +69,7 @@ class SearchConsole:
         """Show how far the run is."""
         if step.phase not in self._tasks:
             self._tasks[step.phase] = self._progress.add_task(
-                _PHASES.get(step.phase, step.phase), total=step.total, best=""
+                step.phase, total=step.total, best=""
             )
         best = "" if math.isnan(step.best) else f"best {step.best:.4g}  {step.text}"
         self._progress.update(self._tasks[step.phase], completed=step.done, best=best)
@@ -93,9 +91,9 @@ def print_result(result: SearchResult) -> None:
     proxies = [name for name in proxies if name != score]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    table.add_column("architecture")
+    table.add_column("architecture", no_wrap=True, min_width=16)
     for name in (score, "params", "macs", *proxies):
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("-", "\n"), justify="right")
     for candidate in shown:
         table.add_row(
             "▶" if candidate is pick else "",
@@ -114,7 +112,7 @@ def print_result(result: SearchResult) -> None:
     )
     console.print(table)
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if pick is not None:
         budget = ", ".join(
             f"{human(pick.costs[name])} {name} of {human(bound)}"
@@ -125,7 +123,8 @@ def print_result(result: SearchResult) -> None:
             highlight=False,
         )
     if result.out:
-        print(f"report: {result.out}/report.html")
+        # A path is not wrapped, so that it can be copied.
+        console.print(f"report: {result.out}/report.html", highlight=False, soft_wrap=True)
 
 
 def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:

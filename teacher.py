@@ -16,12 +16,20 @@ from .proxies.recorder import watch
 from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
 from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics
 from .searchspace.errors import InvalidInputError, UnknownNameError
-from .teachers import bundled, cifar  # noqa: F401  (importing registers)
-from .teachers.registry import TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
+from .teachers import cifar  # importing registers its names
+from .teachers.bundled import BUNDLED
+from .teachers.registry import ABOUT, TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
 from .teachers.timm_models import is_timm_model, list_timm_models, load_timm_model
 from .teachers.weights import fit_weights, read_weights
 
-__all__ = ["Teacher", "list_teachers", "load_teacher", "register_teacher"]
+__all__ = [
+    "BUNDLED",
+    "Teacher",
+    "describe_teacher",
+    "list_teachers",
+    "load_teacher",
+    "register_teacher",
+]
 
 WEIGHT_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".th"})
 
@@ -32,6 +40,11 @@ SIDES = (32, 224, 64, 96, 28, 128, 256)
 def list_teachers(pattern: str = "*") -> list[str]:
     """Names of teachers that match a shell pattern: registered ones, then timm's."""
     return TEACHERS.names(pattern) + list_timm_models(pattern)
+
+
+def describe_teacher(name: str) -> str:
+    """One line about a name that :func:`list_teachers` gives."""
+    return ABOUT[name] if name in TEACHERS else "timm, with pretrained weights or --weights FILE"
 
 
 def load_teacher(
@@ -80,8 +93,10 @@ def load_teacher(
         raise InvalidInputError(f"weights {str(weights)!r} and untrained exclude each other")
     if taps is not None and not isinstance(taps, Mapping):
         raise InvalidInputError(f"taps = {taps!r}; need a mapping such as {{'final': 'layer4'}}")
-    is_module = isinstance(name_or_module, nn.Module)
-    name = type(name_or_module).__name__ if is_module else os.fspath(name_or_module)
+    if isinstance(name_or_module, nn.Module):
+        name = type(name_or_module).__name__
+    else:
+        name = os.fspath(name_or_module)
     request = TeacherRequest(
         name, None if weights is None else Path(weights), untrained, num_classes, resize, seed
     )
@@ -90,7 +105,7 @@ def load_teacher(
     else:
         network = _from_name(request, is_path=not isinstance(name_or_module, str))
     module = network.module.to("cpu").eval().requires_grad_(False)
-    side = resize if resize else (network.resize if resize is None else None)
+    side = resize or (network.resize if resize is None else None)
     channels = _in_channels(module)
     with batch_statistics(module, not network.trained):
         plan, shape = _find_plan(name, module, channels, side or network.image_size, taps)

@@ -63,14 +63,15 @@ def from_mapping(
     """A data set of arrays or tensors under the keys of an ``.npz`` file."""
     parts: dict[str, Part | None] = {}
     for part in PARTS:
-        pair = [arrays.get(f"{axis}_{part}") for axis in "xy"]
-        if (pair[0] is None) != (pair[1] is None) or (part == "train" and pair[0] is None):
-            missing = f"{'x' if pair[0] is None else 'y'}_{part}"
+        images, labels = arrays.get(f"x_{part}"), arrays.get(f"y_{part}")
+        if (images is None) != (labels is None):
+            missing = f"{'x' if images is None else 'y'}_{part}"
             raise InvalidInputError(f"data {name!r}: {missing} is missing")
-        parts[part] = None if pair[0] is None else as_part(*pair, f"data {name!r}, {part} part")
+        what = f"data {name!r}, {part} part"
+        parts[part] = None if images is None else as_part(images, labels, what)
     train = parts["train"]
     if train is None:
-        raise InvalidInputError(f"data {name!r}: x_train is missing")
+        raise InvalidInputError(f"data {name!r}: x_train and y_train are missing")
     return make_dataset(
         name, train, parts["val"], parts["test"], seed=seed, val_fraction=val_fraction
     )

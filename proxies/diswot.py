@@ -88,9 +88,7 @@ def _student_gradient(probe: Probe) -> Tensor:
 # ---------------------------------------------------------------------- the scores
 
 
-@register_proxy(
-    "diswot-relation", source="DisWOT (CVPR 2023, §3.2), released code", needs=_NEEDS
-)
+@register_proxy("diswot-relation", source="DisWOT (CVPR 2023, §3.2), released code", needs=_NEEDS)
 def diswot_relation(probe: Probe) -> float:
     """Relation similarity: −Σ (G_S − G_T)² / B², G the row-normalised image Gram matrix."""
     reference = teacher_of(probe).memo("image_relation", _teacher_relation)

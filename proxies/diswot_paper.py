@@ -23,7 +23,8 @@ _SOURCE = "DisWOT (CVPR 2023, §3.2, eqs. 1-5)"
 def _unit_gram(rows: Tensor) -> Tensor:
     """G Gᵀ / ‖G Gᵀ‖ of rows ``[N, D]``; returns ``[N, N]``."""
     gram = rows @ rows.T
-    return gram / torch.linalg.matrix_norm(gram)
+    norm: Tensor = torch.linalg.matrix_norm(gram)
+    return gram / norm
 
 
 def _semantic(taps: Taps) -> Tensor:
@@ -77,9 +78,7 @@ def diswot_paper_relation(probe: Probe) -> float:
     return -float(torch.linalg.matrix_norm(_relation(probe.taps) - reference))
 
 
-@register_proxy(
-    "diswot-paper", source=_SOURCE, needs={"forward", "teacher"}, check=_needs_maps
-)
+@register_proxy("diswot-paper", source=_SOURCE, needs={"forward", "teacher"}, check=_needs_maps)
 def diswot_paper(probe: Probe) -> float:
     """diswot-paper-semantic + diswot-paper-relation."""
     return diswot_paper_semantic(probe) + diswot_paper_relation(probe)

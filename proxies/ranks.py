@@ -54,7 +54,7 @@ class ReferenceRank:
         low = self._ranks[0] / (1.0 + below)
         high = 1.0 - (1.0 - self._ranks[-1]) / (1.0 + above)
         out = np.where(below > 0, low, np.where(above > 0, high, inside))
-        return np.where(np.isnan(scores), np.nan, out)
+        return np.asarray(np.where(np.isnan(scores), np.nan, out))
 
 
 def log_rank_sum(columns: Mapping[str, Column], reference: Mapping[str, Column]) -> Column:
@@ -65,4 +65,4 @@ def log_rank_sum(columns: Mapping[str, Column], reference: Mapping[str, Column])
         reference: oriented scores of the reference sample, by the same names.
     """
     parts = [np.log(ReferenceRank(reference[name])(column)) for name, column in columns.items()]
-    return np.sum(parts, axis=0, dtype=np.float64)
+    return np.asarray(np.sum(parts, axis=0, dtype=np.float64))

@@ -80,9 +80,7 @@ def register_proxy(
 
     def register(compute: Callable[[Probe], float]) -> Callable[[Probe], float]:
         summary = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        _PROXIES.add(
-            name, Proxy(name, compute, summary, source, needs, direction, version, check)
-        )
+        _PROXIES.add(name, Proxy(name, compute, summary, source, needs, direction, version, check))
         return compute
 
     return register

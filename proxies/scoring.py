@@ -134,7 +134,11 @@ class Scorer:
             )
         network = self.space.supernet(seed=self.seed, init="normal").train()
         network.track_statistics(False)
-        network.requires_grad_(False).to(memory_format=torch.channels_last)
+        network.requires_grad_(False)
+        # The typed overloads of `to` leave memory formats out.
+        for parameter in network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         for trait in ("bn", "relu"):
             if trait in self._needs and trait not in network.traits:
                 what = {"bn": "batch norm", "relu": "ReLU activations"}[trait]
@@ -193,8 +197,7 @@ class Scorer:
             for probe in self._probes(list(distinct.values()), rows):
                 if isinstance(probe, _Failed):
                     done[probe.arch.key] = {
-                        proxy.name: CandidateScore(math.nan, probe.reason)
-                        for proxy in self.proxies
+                        proxy.name: CandidateScore(math.nan, probe.reason) for proxy in self.proxies
                     }
                 else:
                     done[probe.arch.key] = {

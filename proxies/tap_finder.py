@@ -199,10 +199,10 @@ class _Search:
     def stages(self) -> list[Call]:
         """The trunk's last map at each resolution, in order."""
         self._need_trunk()
-        last = {}
+        last: dict[tuple[int, int], Call] = {}
         for call in self.trunk:
             if (shape := self._map(call)) is not None:
-                last.pop(shape[1:], None)
+                last.pop(shape[1:], None)  # so that it moves to the end
                 last[shape[1:]] = call
         return list(last.values())
 

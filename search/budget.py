@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import Columns, Matrix, SearchSpace
 
-__all__ = ["Budget", "human", "minimum_costs", "parse_amount"]
+__all__ = ["Budget", "bound_amount", "human", "minimum_costs", "parse_amount"]
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 #: Spaces up to this size are enumerated, larger ones searched.
@@ -38,6 +38,14 @@ def parse_amount(text: str | float) -> float:
     return value
 
 
+def bound_amount(name: str, bound: str | float) -> float:
+    """:func:`parse_amount` of the bound on a cost, which its message names."""
+    try:
+        return parse_amount(bound)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"budget for {name}: {error}") from error
+
+
 def human(value: float) -> str:
     """``9_830_000`` → ``"9.83M"``."""
     for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -57,12 +65,7 @@ class Budget:
     bounds: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        amounts = {}
-        for name, bound in self.bounds.items():
-            try:
-                amounts[name] = parse_amount(bound)
-            except InvalidInputError as error:
-                raise InvalidInputError(f"budget for {name}: {error}") from error
+        amounts = {name: bound_amount(name, bound) for name, bound in self.bounds.items()}
         object.__setattr__(self, "bounds", dict(sorted(amounts.items())))
 
     def violation(self, costs: Columns) -> npt.NDArray[np.float64]:

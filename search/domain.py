@@ -76,9 +76,7 @@ class Domain:
             rows = np.concatenate([rows, self._walk(n - len(rows), rows, rng)])
         return rows[:n]
 
-    def unseen(
-        self, n: int, seen: Collection[str], rng: np.random.Generator
-    ) -> tuple[Matrix, int]:
+    def unseen(self, n: int, seen: Collection[str], rng: np.random.Generator) -> tuple[Matrix, int]:
         """Up to ``n`` feasible rows whose keys are distinct and not in ``seen``.
 
         Returns:
@@ -90,7 +88,7 @@ class Domain:
         else:
             pool = self.sample(max(20 * n, _CHUNK), rng)
         taken: set[str] = set()
-        rows = []
+        rows: list[Matrix] = []
         for row, key in zip(pool, self.space.keys(pool), strict=True):
             if len(rows) == n:
                 break

@@ -19,9 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .files import write_atomic
-
-__all__ = ["figure_svg", "printable", "save_png", "style"]
+__all__ = ["figure_svg", "printable", "save_png", "settle", "style"]
 
 INK, MUTED, LINE, FAINT = "#1c1e21", "#5c636b", "#dfe2e5", "#eceef0"
 ACCENT, CARD, DOTS = "#0a5fb4", "#ffffff", "#8a929a"
@@ -60,6 +58,13 @@ _STYLE: Any = {
 }
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+def settle(figure: Figure) -> Figure:
+    """Fix the layout: worked out anew at each drawing, it creeps by a fraction of a pixel."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
 
 
 @contextmanager
@@ -141,6 +146,8 @@ def _rewrite(element: ElementTree.Element, prefix: str, tips: Mapping[str, str])
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 200 dots an inch; equal bytes for equal figures."""
+    from .files import write_atomic  # here, since it loads the store and torch
+
     with style(), io.BytesIO() as stream:
         FigureCanvasAgg(figure).print_figure(
             stream, format="png", dpi=200, metadata={"Software": None}

@@ -19,6 +19,7 @@ from .figure_style import (
     figure_svg,
     printable,
     save_png,
+    settle,
     style,
 )
 from .report_numbers import Floats, Growth, growth, is_scored, staircase
@@ -61,11 +62,12 @@ def front_figure(data: ReportData, cost: str) -> Figure:
     ]
     with style():
         figure, axes = _axes()
-        axes.set_xlabel(cost_label(cost) + (" (ms)" if cost.startswith("latency") else ""))
+        unit = " (ms)" if cost.startswith("latency") else ""
+        axes.set_xlabel(printable(cost_label(cost)) + unit)
         axes.set_ylabel(f"{printable(data.score_name)} score, higher is better")
         if not points:
             _say(axes, "no candidate was scored")
-            return figure
+            return settle(figure)
         x = np.array([candidate.costs[cost] for _, candidate in points])
         y = np.array([candidate.score for _, candidate in points])
         front = np.array([candidate.on_front for _, candidate in points])
@@ -87,7 +89,7 @@ def front_figure(data: ReportData, cost: str) -> Figure:
         _draw_front(axes, x, y, front & ~picked, front, [i for i, _ in points])
         for place in np.flatnonzero(picked):
             _draw_pick(axes, points[place][1], float(x[place]), float(y[place]))
-    return figure
+        return settle(figure)
 
 
 def _say(axes: Axes, words: str) -> None:
@@ -98,12 +100,14 @@ def _say(axes: Axes, words: str) -> None:
 
 def _limits(axes: Axes, x: Floats, y: Floats, important: Floats, bound: float | None) -> None:
     """Scales and limits that show all costs, the bound, and all scores but far outliers."""
-    left, right = float(x.min()), float(max(x.max(), bound if bound is not None else -np.inf))
+    shown = x if bound is None else np.append(x, bound)
+    left, right = float(shown.min()), float(shown.max())
     if left > 0 and right / left > 20:
         axes.set_xscale("log")
         margin = (right / left) ** 0.05
+        subs = (1.0, 2.0, 5.0) if right / left < 300 else (1.0,)
         axes.set_xlim(left / margin, right * margin)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
+        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         margin = 0.06 * (right - left) or 0.1 * abs(right) or 1.0
@@ -229,7 +233,7 @@ def growth_figure(data: ReportData, curve: Growth | None = None) -> Figure:
         axes.set_ylabel("hypervolume, share of the final one")
         if curve is None:
             _say(axes, "the front spans no area")
-            return figure
+            return settle(figure)
         axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.plot(
             curve.evaluations, curve.share, drawstyle="steps-post", color=ACCENT, linewidth=1.8
@@ -253,4 +257,4 @@ def growth_figure(data: ReportData, curve: Growth | None = None) -> Figure:
             ha="right" if late else "left",
             fontsize=8.5,
         )
-    return figure
+        return settle(figure)

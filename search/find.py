@@ -110,9 +110,7 @@ def search(
     }
     began = time.monotonic()
     opened: AbstractContextManager[RunStore] = (
-        closing(RunStore(":memory:"))
-        if out is None
-        else open_folder(out, settings, evaluations)
+        closing(RunStore(":memory:")) if out is None else open_folder(out, settings, evaluations)
     )
     with opened as store:
         if out is not None:
@@ -195,4 +193,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed as a package"
     return found
-

@@ -17,7 +17,6 @@ from markupsafe import Markup
 
 from ..searchspace.architecture import Stage
 from .figures import figure_svg, front_figure, growth_figure, tooltips
-from .files import write_atomic
 from .report_numbers import (
     FEWEST_FOR_TAU,
     STRONG_DISAGREEMENT,
@@ -129,6 +128,8 @@ def write_report(data: ReportData, path: Path) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
+    from .files import write_atomic  # here, since it loads the store and torch
+
     write_atomic(path, render_report(data))
 
 

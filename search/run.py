@@ -98,7 +98,8 @@ class SearchRun:
         )
         unseen_rng = np.random.default_rng([self.settings.seed, 0x0E])
         while len(self._seen) < self.evaluations:
-            group, repeated = [], []
+            group: list[Matrix] = []
+            repeated: list[Matrix] = []
             fresh: set[str] = set()
             stale = 0
             while len(group) < searcher.group_size and stale < STALE_ASKS:
@@ -137,9 +138,8 @@ class SearchRun:
             text = f"all {len(self._seen):,} architectures inside the budget were evaluated"
         else:
             text = f"no unseen architecture inside the budget among {looked:,} drawn"
-        self.notes.append(
-            f"The search ended after {len(self._seen):,} of {self.evaluations:,} evaluations: {text}."
-        )
+        done = f"{len(self._seen):,} of {self.evaluations:,} evaluations"
+        self.notes.append(f"The search ended after {done}: {text}.")
 
     def _reference(self) -> Matrix:
         """Draw the reference sample, distinct and inside the budget, and score it if needed."""
@@ -159,9 +159,7 @@ class SearchRun:
     def _scored(self, archs: Sequence[Architecture], phase: str) -> None:
         """Score what the store does not hold yet and commit it as one group."""
         stored = self.store.scores([arch.key for arch in archs], self._keys)
-        missing = [
-            arch for arch in archs if len(stored.get(arch.key, {})) < len(self._keys)
-        ]
+        missing = [arch for arch in archs if len(stored.get(arch.key, {})) < len(self._keys)]
         if not missing:
             return
         base = len(self._seen) if phase == "search" else 0
@@ -213,8 +211,7 @@ def score_keys(settings: RunSettings) -> list[ScoreKey]:
     teacher = settings.teacher["fingerprint"] if settings.teacher else ""
     batch = str(settings.data["fingerprint"])
     return [
-        (name, version, teacher, batch, settings.seed)
-        for name, version in settings.proxies.items()
+        (name, version, teacher, batch, settings.seed) for name, version in settings.proxies.items()
     ]
 
 

@@ -18,7 +18,7 @@ WIDTHS = (16, 16, 32, 64)
 NUM_CLASSES = 10
 
 
-@register_teacher(BUNDLED)
+@register_teacher(BUNDLED, about="bundled; ResNet-14 trained on the digits")
 def _load(request: TeacherRequest) -> TeacherNetwork:
     if request.num_classes not in (None, NUM_CLASSES):
         raise InvalidInputError(

@@ -96,7 +96,10 @@ def _load(request: TeacherRequest) -> TeacherNetwork:
 
 for _layers in DEPTHS:
     for _classes in OPTION_B:
-        register_teacher(f"resnet{_layers}-cifar{_classes}")(_load)
+        register_teacher(
+            f"resnet{_layers}-cifar{_classes}",
+            about=f"CIFAR ResNet-{_layers} of {_classes} classes, with --weights FILE",
+        )(_load)
 
 
 def _check_name(name: str, wanted: _Shape, found: _Shape, what: str) -> None:

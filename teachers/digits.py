@@ -145,8 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     facts |= {
         "name": BUNDLED,
         "network": f"CIFAR ResNet, blocks {DEPTHS}, widths {WIDTHS}, option B",
-        "command": "python -m scholarch.teachers.digits"
-        f" --epochs {chosen.epochs} --seed {chosen.seed}",
+        "command": f"{parser.prog} --epochs {chosen.epochs} --seed {chosen.seed}",
         "epochs": chosen.epochs,
         "seed": chosen.seed,
         "torch": torch.__version__,

@@ -11,7 +11,14 @@ from torch import nn
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.registry import Registry
 
-__all__ = ["TEACHERS", "TeacherNetwork", "TeacherRequest", "needs_weights", "register_teacher"]
+__all__ = [
+    "ABOUT",
+    "TEACHERS",
+    "TeacherNetwork",
+    "TeacherRequest",
+    "needs_weights",
+    "register_teacher",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +71,24 @@ TeacherFactory = Callable[[TeacherRequest], TeacherNetwork]
 TEACHERS: Registry[TeacherFactory] = Registry("teacher")
 
 
-def register_teacher(name: str) -> Callable[[TeacherFactory], TeacherFactory]:
-    """Register a factory ``f(request) -> TeacherNetwork`` under ``name``."""
+#: Name → one line for lists.
+ABOUT: dict[str, str] = {}
+
+
+def register_teacher(
+    name: str, *, about: str | None = None
+) -> Callable[[TeacherFactory], TeacherFactory]:
+    """Register a factory ``f(request) -> TeacherNetwork`` under ``name``.
+
+    Args:
+        name: not taken yet.
+        about: one line for lists; default the first of the factory's docstring.
+    """
 
     def register(factory: TeacherFactory) -> TeacherFactory:
-        return TEACHERS.add(name, factory)
+        TEACHERS.add(name, factory)
+        ABOUT[name] = about or next(iter((factory.__doc__ or "").strip().splitlines()), "")
+        return factory
 
     return register
 

@@ -80,7 +80,7 @@ def load_timm_model(request: TeacherRequest) -> TeacherNetwork:
 
 
 def _config(name: str) -> Mapping[str, Any]:
-    """timm's record of a model's weights and inputs."""
+    """What timm records of a model's weights and inputs."""
     timm = import_timm()
     try:
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)

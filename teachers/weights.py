@@ -6,7 +6,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: S403, TID251 (the error that torch.load raises)
+from pickle import UnpicklingError  # noqa: TID251 (the error that torch.load raises)
 from typing import Any
 
 import torch
