@@ -16,7 +16,7 @@ help: ## list the targets
 
 demo: .venv/.installed ## search a student for the bundled teacher, into a fresh folder under runs/
 	$(BIN)/scholarch search --space resnet-cifar --data digits \
-		--max-macs 15M --max-params 150k --evaluations 300 --seed 0 \
+		--max-macs 20M --evaluations 500 --seed 0 \
 		--out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # Not `python -m pytest`: that puts the root, with its search/ and data.py, on the path.

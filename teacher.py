@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -106,9 +107,9 @@ def load_teacher(
         network = _from_name(request, is_path=not isinstance(name_or_module, str))
     module = network.module.to("cpu").eval().requires_grad_(False)
     side = resize or (network.resize if resize is None else None)
-    channels = _in_channels(module)
     with batch_statistics(module, not network.trained):
-        plan, shape = _find_plan(name, module, channels, side or network.image_size, taps)
+        plan, shape = _find_plan(name, module, side or network.image_size, taps)
+    channels = shape[0]
     classes = None
     if plan.classifier is not None:
         weight = classifier_weight(module.get_submodule(plan.classifier.split("#")[0]))
@@ -176,45 +177,45 @@ def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork
     return TeacherNetwork(module.float(), not request.untrained, source)
 
 
-def _in_channels(module: nn.Module) -> int:
+def _in_channels(module: nn.Module) -> list[int]:
+    """Channels that its images may have, the likeliest first."""
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return next((conv.in_channels for conv in convolutions), 3)
+    first = next((conv.in_channels for conv in convolutions), 3)
+    return [first] if first == 3 else [first, 3]  # 3 where pixels are unshuffled before
 
 
 def _find_plan(
-    name: str, module: nn.Module, channels: int, side: int | None, taps: Named | None
+    name: str, module: nn.Module, side: int | None, taps: Named | None
 ) -> tuple[TapPlan, tuple[int, int, int]]:
     """The tap plan, and the shape of the images on which it was found."""
     refused: InvalidInputError | None = None
     broken: BaseException | None = None
     found: tuple[TapPlan, tuple[int, int, int]] | None = None
-    for size in (side,) if side else SIDES:
-        shape = (channels, size, size)
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(2, *shape, generator=generator)
+    sides, channels = (side,) if side else SIDES, _in_channels(module)
+    for size, c in itertools.product(sides, channels):
+        # Where 32 pixels end in a map of 1×1, 224 do not; no other size tells more.
+        if found is not None and size not in SIDES[:2]:
+            break
+        images = torch.randn(2, c, size, size, generator=torch.Generator().manual_seed(0))
         try:
             plan = find_taps(module, images, taps)
             if _reads_final(module, plan, images):
-                return plan, shape
-            found = found or (plan, shape)
+                return plan, (c, size, size)
+            found = found or (plan, (c, size, size))
         except UnknownNameError:
             raise
         except InvalidInputError as error:
             refused = refused or error
         except FORWARD_ERRORS as error:
             broken = broken or error
-        # Where 32 pixels end in a map of 1×1, 224 do not; no other size tells more.
-        if found is not None and size == max(SIDES[:2]):
-            break
     if found is not None:
         return found
     if refused is not None:
         raise InvalidInputError(f"teacher {name!r}: {refused}") from refused
     first = (str(broken).strip().splitlines() or [type(broken).__name__])[0]
-    sides = f"{side}" if side else ", ".join(map(str, SIDES))
     raise InvalidInputError(
-        f"teacher {name!r} does not run on images of {channels} channels and {sides} pixels:"
-        f" {first}; give resize, the side it was made for"
+        f"teacher {name!r} does not run on images of {channels[0]} channels and"
+        f" {', '.join(map(str, sides))} pixels: {first}; give resize, the side it was made for"
     ) from broken
 
 

@@ -50,7 +50,8 @@ def map_shape(shape: Sequence[int], image: tuple[int, int]) -> tuple[int, int, i
     if len(shape) == 4:
         if _is_channels_last(shape, image):
             return shape[3], shape[1], shape[2]
-        return shape[1], shape[2], shape[3]
+        # Anything else, say queries by keys of an attention, has not the image's aspect.
+        return (shape[1], shape[2], shape[3]) if _fits(shape[2], shape[3], image) else None
     if len(shape) == 3 and (grid := _token_grid(shape[1], image)) is not None:
         return shape[2], *grid
     return None

@@ -87,7 +87,7 @@ def find_taps(module: nn.Module, images: Tensor, named: Named | None = None) -> 
         if role not in ROLES:
             raise UnknownNameError("tap", role, ROLES)
     root, result = record(module, images)
-    search = _Search(root, (int(images.shape[2]), int(images.shape[3])))
+    search = _Search(root, len(images), (int(images.shape[2]), int(images.shape[3])))
 
     chosen = search.classifier(result)
     classifier = chosen.label if chosen is not None else None
@@ -123,14 +123,21 @@ def classifier_weight(module: nn.Module | None) -> Tensor | None:
 class _Search:
     """The calls of one forward pass and what can be told from their shapes."""
 
-    def __init__(self, root: Call, image: tuple[int, int]) -> None:
+    def __init__(self, root: Call, batch: int, image: tuple[int, int]) -> None:
         self.root = root
         self.image = image
+        self.batch = batch
         self.calls = [call for call in _descend(root) if call is not root]
         self.trunk = [call for call in self._trunk(root) if self._area(call) > 1]
 
     def _map(self, call: Call) -> tuple[int, int, int] | None:
-        return map_shape(call.out_shape, self.image) if call.out_shape is not None else None
+        return self._map_shape(call.out_shape)
+
+    def _map_shape(self, shape: tuple[int, ...] | None) -> tuple[int, int, int] | None:
+        # Windows of an attention count as images of their own: not the batch's number.
+        if shape is None or shape[:1] != (self.batch,):
+            return None
+        return map_shape(shape, self.image)
 
     def _area(self, call: Call) -> int:
         shape = self._map(call)
@@ -151,13 +158,27 @@ class _Search:
         return maps
 
     def _is_block(self, call: Call, inner: list[Call]) -> bool:
-        if self._map(call) is None or type(call.module) is nn.Sequential:
+        out = self._map(call)
+        if out is None or type(call.module) is nn.Sequential:
             return False
         # What is given the image itself is a whole backbone or a stem.
         if call.in_shape == self.root.in_shape:
             return False
-        sizes = [self._map(child) for child in inner]
-        return len({size[1:] for size in sizes if size and size[1] * size[2] > 1}) < 3
+        # A stage has the resolution that goes in and the one that comes out; a backbone has
+        # more in between. Attention's maps are of any size and do not count.
+        given = self._map_shape(call.in_shape) or out
+        low, high = sorted((out[1] * out[2], given[1] * given[2]))
+        sizes = {size[1:] for child in inner if (size := self._map(child)) is not None}
+        return len([1 for h, w in sizes if low <= h * w <= high]) < 3
+
+    def _in_block(self, call: Call) -> bool:
+        """Whether a call is part of what gives a feature map, as squeeze-and-excitation is."""
+        parent = call.parent
+        while parent is not None and parent is not self.root:
+            if self._area(parent) > 1:
+                return True
+            parent = parent.parent
+        return False
 
     def classifier(self, result: object) -> Call | None:
         """The last linear layer or 1×1 convolution whose output is the network's."""
@@ -176,9 +197,8 @@ class _Search:
             return None
         # Softmax, or a mean over several heads, follows: go by the number of classes.
         classes = logits.shape[1]
-        last_map = self.calls.index(self.trunk[-1]) if self.trunk else -1
         for call in candidates:
-            if self.calls.index(call) > last_map and _classes(call) == classes:
+            if _classes(call) == classes and not self._in_block(call):
                 return call
         # SqueezeNet's classifier is a convolution before pooling.
         weighted = [call for call in self.calls if _is_weighted(call.module)]

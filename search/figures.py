@@ -22,7 +22,7 @@ from .figure_style import (
     settle,
     style,
 )
-from .report_numbers import Floats, Growth, growth, is_scored, staircase
+from .report_numbers import Floats, Growth, growth, is_scored, staircase, usual_low
 from .units import cost_label, cost_value, decimal, number
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _limits(axes: Axes, x: Floats, y: Floats, important: Floats, bound: float | 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
     low, high = float(y.min()), float(y.max())
-    usual = float(min(np.quantile(y, 0.02), important.min(initial=np.inf)))
+    usual = usual_low(y, important)
     if usual - low > 0.6 * (high - usual):  # a few wrecks would flatten all the rest
         low = usual
         hidden = int((y < low - 0.05 * (high - low)).sum())
@@ -124,11 +124,10 @@ def _limits(axes: Axes, x: Floats, y: Floats, important: Floats, bound: float | 
             words = f"{hidden} lower score{'s' if hidden > 1 else ''} not shown"
             axes.annotate(
                 words,
-                (1, 0),
-                (-4, 4),
+                (0, 0),
+                (5, 4),
                 xycoords="axes fraction",
                 textcoords="offset points",
-                ha="right",
                 color=MUTED,
                 fontsize=8,
             )
@@ -179,6 +178,8 @@ def _draw_front(
         "linestyle": "none",
     }
     places = np.flatnonzero(shown)
+    if len(places) > 30:
+        look["markersize"] = 4.0
     if len(places) > _MOST_TOOLTIPS:
         look |= {"markersize": 3.5, "rasterized": len(places) > _MOST_VECTOR_DOTS}
         axes.plot(x[places], y[places], **look)

@@ -28,7 +28,7 @@ from .report_numbers import (
     is_scored,
 )
 from .report_table import MOST_ROWS, candidate_table, rank_table, stage_view
-from .units import cost_head, cost_label, cost_text, cost_value, decimal
+from .units import cost_head, cost_label, cost_text, cost_value, decimal, number
 
 __all__ = ["ReportCandidate", "ReportData", "render_report", "write_report"]
 
@@ -164,11 +164,12 @@ def _bounds(data: ReportData, pick: ReportCandidate | None) -> list[dict[str, An
     for cost, bound in data.budget.items():
         value = pick.costs.get(cost, math.nan)
         share = value / bound if bound > 0 else math.nan
+        percent = f"{100 * share:.0f} %" if share < 10 else f"{number(share)} times"
         rows.append(
             {
                 "text": cost_text(cost, value),
                 "bound": cost_value(cost, bound),
-                "percent": "\N{EN DASH}" if math.isnan(share) else f"{100 * share:.0f} %",
+                "percent": "" if math.isnan(share) else percent,
                 "width": f"{min(100.0, 100 * share):.1f}" if share >= 0 else "0",
                 "over": share > 1,
             }

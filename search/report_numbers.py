@@ -27,6 +27,7 @@ __all__ = [
     "growth",
     "is_scored",
     "staircase",
+    "usual_low",
     "within_budget",
 ]
 
@@ -73,6 +74,16 @@ def staircase(costs: Floats, scores: Floats) -> npt.NDArray[np.intp]:
     return order[keep]
 
 
+def usual_low(scores: Floats, front: Floats) -> float:
+    """The lowest score worth room: a few wrecks far below all others are left out, the front never.
+
+    Args:
+        scores: of all candidates, at least one.
+        front: of those that must stay inside.
+    """
+    return float(min(np.quantile(scores, 0.02, method="higher"), front.min(initial=np.inf)))
+
+
 @dataclass(frozen=True, slots=True)
 class Growth:
     """Hypervolume of the front against evaluations.
@@ -96,8 +107,8 @@ def growth(data: ReportData) -> Growth | None:
     """Growth of the front, or None where the points span no volume.
 
     Objectives: the score up; the budget's costs (without a budget: MACs) down. The reference
-    point is the lowest score seen and each cost's bound (without one: the largest seen).
-    Every objective is scaled so that the reference is 1 and the best value seen is 0.
+    point is a low score (:func:`usual_low`) and each cost's bound (without one: the largest
+    seen). Every objective is scaled so that the reference is 1 and the best value seen is 0.
     """
     costs = front_costs(data)
     run = sorted(data.candidates, key=lambda candidate: candidate.order)
@@ -113,6 +124,9 @@ def growth(data: ReportData) -> Growth | None:
         return None
     points = np.array([[-run[i].score, *(run[i].costs[c] for c in costs)] for i in usable])
     worst = points.max(axis=0)
+    low = usual_low(-points[:, 0], np.array([run[i].score for i in usable if run[i].on_front]))
+    if -low > points[:, 0].min():
+        worst[0] = -low
     for column, cost in enumerate(costs, start=1):
         worst[column] = bounds.get(cost, worst[column])
     best = points.min(axis=0)
@@ -121,7 +135,9 @@ def growth(data: ReportData) -> Growth | None:
     scaled = (points - best) / (worst - best)
 
     checkpoints = np.unique(np.linspace(1, len(run), min(len(run), _GROWTH_POINTS)).astype(int))
-    reached = np.searchsorted(usable, checkpoints, side="left")
+    inside = (scaled < 1).all(axis=1)
+    scaled, places = scaled[inside], np.array(usable)[inside]
+    reached = np.searchsorted(places, checkpoints, side="left")
     archive = scaled[:0]
     volumes: list[float] = []
     start = 0

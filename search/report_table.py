@@ -105,9 +105,9 @@ def _score_cells(values: Sequence[float]) -> list[str]:
     """One format a column, so that the digits stand under each other."""
     finite = [abs(value) for value in values if math.isfinite(value)]
     largest = max(finite, default=0.0)
-    if largest and not 1e-2 <= largest < 1e5:
-        return [decimal(float(f"{v:.3e}")) if v == 0 else _exponent(v) for v in values]
-    digits = 4 if largest < 100 else 2
+    if largest and not 1e-4 <= largest < 1e5:
+        return [_exponent(value) for value in values]
+    digits = 2 if largest >= 100 else 4 if largest >= 1e-2 else 6
     return [decimal(value, digits) for value in values]
 
 

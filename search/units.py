@@ -57,7 +57,9 @@ def decimal(value: float, digits: int | None = None) -> str:
         return _DASH
     if digits is not None:
         text = f"{value:.{digits}f}"
-    elif value == 0 or 1e-3 <= abs(value) < 1e5:
+    elif 1e3 <= abs(value) < 1e5:
+        text = f"{value:.0f}"  # .4g would write 10000 as 1e+04
+    elif value == 0 or 1e-3 <= abs(value) < 1e3:
         text = f"{value:.4g}"
     else:
         text = f"{value:.3e}"
