@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..searchspace.architecture import Architecture
-from ..searchspace.elastic import ElasticNetwork, Step
+from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .batch import Batch
 from .taps import Taps
 
@@ -118,18 +118,18 @@ class Probe:
         return self.blocks[-1].output.detach()
 
     @cached_property
-    def _pooled(self) -> Tensor:
+    def _averaged(self) -> Tensor:
         return self.blocks[-1].output.mean(dim=(2, 3))
 
-    @property
+    @cached_property
     def pooled(self) -> Tensor:
-        """Globally averaged features, ``[B, C]``."""
-        return self._pooled.detach()
+        """What the classifier is given: the averaged final map, embedded, ``[B, F]``."""
+        return self._network.embed(self._averaged.detach(), Trace()).detach()
 
     @cached_property
     def classifier(self) -> Tensor:
         """The classifier's weight, N(0, 1), ``[K, C]``."""
-        return self._network.classifier.slice(self._pooled.shape[1]).detach()
+        return self._network.classifier.slice(self.pooled.shape[1]).detach()
 
     @cached_property
     def logits(self) -> Tensor:
@@ -161,19 +161,23 @@ class Probe:
 
         A convolution followed by batch norm computes the same at any scale s of its weight w,
         so its gradient at s·w is the gradient at w divided by s; this turns the shared N(0, 1)
-        pass into the usual He initialisation exactly (up to batch norm's eps).
+        pass into the usual He initialisation exactly (up to batch norm's eps). What stands
+        behind the average pool has no batch norm and is scaled before it is run.
         """
-        width = self._pooled.shape[1]
-        classifier = (self.classifier / math.sqrt(width)).requires_grad_()
-        loss = functional.cross_entropy(self._pooled @ classifier.T, self.labels)
+        head = Trace(want_weights=True, he=True)
+        pooled = self._network.embed(self._averaged, head)
+        classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
+        loss = functional.cross_entropy(pooled @ classifier.T, self.labels)
         weights = [weight for block in self.blocks for weight in block.weights]
+        after = [*head.weights, classifier]
         # Later candidates go back through the prefix they share, so the graph has to stay.
-        grads = torch.autograd.grad(loss, [*weights, classifier], retain_graph=True)
+        grads = torch.autograd.grad(loss, [*weights, *after], retain_graph=True)
         pairs = []
-        for weight, grad in zip(weights, grads[:-1], strict=True):
+        for weight, grad in zip(weights, grads, strict=False):
             scale = math.sqrt(2.0 / weight[0].numel())
             pairs.append(WeightGradient(weight.detach() * scale, grad / scale))
-        pairs.append(WeightGradient(classifier.detach(), grads[-1]))
+        for weight, grad in zip(after, grads[len(weights) :], strict=True):
+            pairs.append(WeightGradient(weight.detach(), grad))
         return tuple(pairs)
 
     def standalone(self) -> nn.Module:

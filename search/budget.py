@@ -48,6 +48,7 @@ def bound_amount(name: str, bound: str | float) -> float:
 
 def human(value: float) -> str:
     """``9_830_000`` → ``"9.83M"``."""
+    value = float(f"{value:.3g}") if abs(value) >= 1e3 else value  # 999,999 is 1M, not 1e+03k
     for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= scale:
             return f"{value / scale:.3g}{unit}"
@@ -101,7 +102,7 @@ class Budget:
         smallest = minimum_costs(space)
         short = {name: bound for name, bound in self.bounds.items() if bound < smallest[name]}
         if short:
-            asked = ", ".join(f"{name} ≤ {human(bound)}" for name, bound in short.items())
+            asked = ", ".join(f"{name} ≤ {bound:,.12g}" for name, bound in short.items())
             least = ", ".join(f"{name} {smallest[name]:,.0f}" for name in space.cost_names)
             raise InvalidInputError(
                 f"no architecture of {space.name!r} has {asked}; its smallest at"

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import Matrix, SearchSpace
-from .budget import ENUMERABLE, Budget, human
+from .budget import ENUMERABLE, Budget
 
 __all__ = ["Domain"]
 
 _CHUNK = 8192
 _CHUNKS = 24
+_ENOUGH = 64
 _POPULATION = 512
 _ROUNDS = 200
 _WALK = 64
@@ -51,8 +52,10 @@ class Domain:
                 self._refuse(rows, f"all {len(rows):,} architectures")
         else:
             rng = np.random.default_rng([seed, 0xD0])
-            if not len(self._draw(64, rng)):
-                self._rare = self._find(rng)
+            # Below this rate (3 in 10,000) walks from what is known are far cheaper than draws.
+            drawn = self._draw(_ENOUGH, rng)
+            if len(drawn) < _ENOUGH:
+                self._rare = drawn if len(drawn) else self._find(rng)
 
     def feasible(self, matrix: Matrix) -> npt.NDArray[np.bool_]:
         """Which rows are valid and meet the budget, ``[N]``."""
@@ -139,7 +142,7 @@ class Domain:
     def _refuse(self, rows: Matrix, looked: str) -> None:
         costs = self.space.cost(rows)
         closest = int(self.budget.violation(costs).argmin())
-        asked = ", ".join(f"{name} ≤ {human(b)}" for name, b in self.budget.bounds.items())
+        asked = ", ".join(f"{name} ≤ {b:,.12g}" for name, b in self.budget.bounds.items())
         got = ", ".join(f"{name} {costs[name][closest]:,.0f}" for name in self.budget.bounds)
         raise InvalidInputError(
             f"no architecture of {self.space.name!r} meets {asked} together ({looked});"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -16,7 +17,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         StoreError: if the disk is full or the folder cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # A file name that is no UTF-8 reaches us as lone surrogates; written as \udcff, which JSON
+    # reads back.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -25,10 +28,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        _remove(partial)
         raise StoreError(
             f"cannot write {path}: {error.strerror}; free space or rights there, then run the"
             " same command to go on"
         ) from error
+
+
+def _remove(path: Path) -> None:
+    """Leave no half a file on a full disk."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

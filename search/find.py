@@ -154,7 +154,7 @@ def _notes(rule: ScoreRule, teacher: Teacher | None) -> list[str]:
         )
     if teacher is not None and not teacher.trained:
         notes.append(f"The teacher {teacher.name!r} has random weights (--untrained).")
-    notes.append("No candidate was trained; the student's weights are freshly initialised.")
+    notes.append("The student's weights are freshly initialised.")
     return notes
 
 
@@ -162,13 +162,11 @@ def _about(teacher: Teacher | None) -> dict[str, str]:
     if teacher is None:
         return {}
     about = {"name": teacher.name, "weights": "trained" if teacher.trained else "random"}
-    for label, value in (
-        ("params", teacher.params),
-        ("macs", teacher.macs),
-        ("accuracy", teacher.accuracy),
-    ):
-        if value is not None:
-            about[label] = f"{value:.12g}"
+    about["parameters"] = f"{teacher.params:,}"
+    if teacher.macs is not None:
+        about["MACs of one image"] = f"{teacher.macs:,}"
+    if teacher.accuracy is not None:
+        about["accuracy"] = f"{teacher.accuracy:.1%}"
     if teacher.about:
         about["about"] = teacher.about
     return about

@@ -150,7 +150,9 @@ class SearchResult:
         """The front as CSV: costs whole, scores to 6 digits; equal runs give equal bytes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        proxies = list(self.settings.proxies)
+        # A proxy named like a cost is that cost: one column.
+        costs_too = self.space.cost_names
+        proxies = [name for name in self.settings.proxies if name not in costs_too]
         writer.writerow(["arch", "key", "score", *self.space.cost_names, *proxies])
         for c in self.front:
             costs = [f"{c.costs[name]:.12g}" for name in self.space.cost_names]

@@ -38,6 +38,7 @@ class ScoreRule:
         Raises:
             UnknownNameError: if one is neither a proxy nor an ensemble.
         """
+        names = (names,) if isinstance(names, str) else names
         names = tuple(dict.fromkeys(names or (DEFAULT,)))
         if len(names) == 1 and names[0] in ENSEMBLES:
             ensemble = ENSEMBLES[names[0]]

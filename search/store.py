@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,20 +56,27 @@ class RunStore:
         self.path = path
         if readonly and not Path(path).is_file():
             raise StoreError(f"no run store at {path}; is this the folder of a run?")
+        target = _readonly_uri(Path(path)) if readonly else path
         with self._explained():
-            if readonly:
-                uri = Path(path).resolve().as_uri() + "?mode=ro"
-                self._db = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)
-                self._check()
-                return
-            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # A commit has to be on the disk, or a power cut could lose a stored row.
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db = sqlite3.connect(target, uri=readonly, timeout=5.0, isolation_level=None)
+        try:
+            with self._explained():
+                self._open(readonly)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, readonly: bool) -> None:
+        if readonly:
             self._check()
-            with self._transaction():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
+            return
+        self._db.execute("PRAGMA journal_mode=WAL")
+        # A commit has to be on the disk, or a power cut could lose a stored row.
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._check()
+        with self._transaction():
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
 
     def _check(self) -> None:
         if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
@@ -119,11 +127,13 @@ class RunStore:
     def record(self, table: str, archs: Iterable[Architecture]) -> None:
         """Append keys to ``reference`` or ``evaluations``; those already there stay."""
         with self._explained(), self._transaction():
-            have = self._keys(table)
-            known = set(have)
-            fresh = [arch.key for arch in archs if arch.key not in known]
-            rows = list(enumerate(fresh, start=len(have)))
-            self._db.executemany(_INSERT[table], rows)
+            ((start,),) = self._db.execute(_NEXT[table])
+            fresh = [
+                arch.key
+                for arch in archs
+                if self._db.execute(_HAS[table], (arch.key,)).fetchone() is None
+            ]
+            self._db.executemany(_INSERT[table], list(enumerate(fresh, start=start)))
 
     # ------------------------------------------------------------------ reading
 
@@ -189,7 +199,7 @@ class RunStore:
         """Turn SQLite's errors into one line that says what to do."""
         try:
             yield
-        except (sqlite3.Error, KeyError, ValueError) as error:
+        except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
             text = str(error)
             if "locked" in text:
                 way = "another process holds it; wait for that run, or choose another --out"
@@ -204,7 +214,28 @@ _SELECT = {
     "reference": "SELECT arch FROM reference ORDER BY ordinal",
     "evaluations": "SELECT arch FROM evaluations ORDER BY ordinal",
 }
+_NEXT = {
+    "reference": "SELECT COALESCE(MAX(ordinal) + 1, 0) FROM reference",
+    "evaluations": "SELECT COALESCE(MAX(ordinal) + 1, 0) FROM evaluations",
+}
+_HAS = {
+    "reference": "SELECT 1 FROM reference WHERE arch = ?",
+    "evaluations": "SELECT 1 FROM evaluations WHERE arch = ?",
+}
 _INSERT = {
     "reference": "INSERT INTO reference VALUES (?, ?)",
     "evaluations": "INSERT INTO evaluations VALUES (?, ?)",
 }
+
+
+def _readonly_uri(path: Path) -> str:
+    """SQLite's address of a file that is only read.
+
+    A file in WAL mode wants its index beside it even for reading. Where that cannot be made,
+    and no log waits to be read, the file alone is the whole store.
+    """
+    path = path.resolve()
+    mode = "mode=ro"
+    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+        mode += "&immutable=1"
+    return f"{path.as_uri()}?{mode}"

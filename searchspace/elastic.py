@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, cast
 
@@ -49,6 +50,8 @@ class Trace:
 
     Attributes:
         want_weights: detach the weight slices and let gradients reach them.
+        he: scale N(0, 1) slices to He initialisation first; only where no batch norm follows,
+            which would undo it.
         want_relus: keep the outputs of ReLUs.
         weights: the slices used, in order; leaves of the graph.
         relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
@@ -56,11 +59,14 @@ class Trace:
 
     want_weights: bool = False
     want_relus: bool = False
+    he: bool = False
     weights: list[Tensor] = field(default_factory=list)
     relus: list[Tensor] = field(default_factory=list)
 
     def weight(self, weight: Tensor) -> Tensor:
         """Pass a weight slice through, as a new leaf where gradients are wanted."""
+        if self.he:
+            weight = weight * math.sqrt(2.0 / weight[0].numel())
         if not self.want_weights:
             return weight
         leaf = weight.detach().requires_grad_()
@@ -76,25 +82,67 @@ class Trace:
 
 
 class ElasticConv2d(nn.Module):
-    """A square convolution, "same" padding, sliced in both channel counts."""
+    """A square convolution with "same" padding, sliced in channels and cropped in its kernel.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+    A smaller kernel is the centre of the next larger one times a learned matrix, identity at
+    first and shared by all channels, 7 → 5 → 3 one after the other (Cai et al., ICLR 2020,
+    §3.3); the largest kernel never meets a matrix, so it sends them no gradient.
+
+    Args:
+        in_channels: most input channels.
+        out_channels: most output channels; equal to ``in_channels`` where depthwise.
+        kernel: largest side.
+        stride: of the convolution.
+        depthwise: one filter a channel.
+        kernels: every side that can be asked for; default ``kernel`` alone.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        depthwise: bool = False,
+        kernels: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.stride = stride
-        self.padding = kernel // 2
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+        self.depthwise = depthwise
+        self.sides = sorted({*kernels, kernel}, reverse=True)
+        per_group = 1 if depthwise else in_channels
+        self.weight = nn.Parameter(torch.empty(out_channels, per_group, kernel, kernel))
+        for smaller in self.sides[1:]:
+            self.register_parameter(f"to_{smaller}", nn.Parameter(torch.eye(smaller**2)))
 
-    def slice(self, in_channels: int, out_channels: int) -> Tensor:
-        """The leading ``[out, in, k, k]`` of the weight, contiguous."""
-        if self.weight.shape[:2] == (out_channels, in_channels):
-            return self.weight
-        return self.weight[:out_channels, :in_channels].contiguous()
+    def slice(self, in_channels: int, out_channels: int, kernel: int | None = None) -> Tensor:
+        """The ``[out, in, k, k]`` weight of a smaller convolution, contiguous.
 
-    def forward(self, x: Tensor, out_channels: int, trace: Trace | None = None) -> Tensor:
-        weight = self.slice(x.shape[1], out_channels)
-        if trace is not None:
-            weight = trace.weight(weight)
-        return functional.conv2d(x, weight, None, self.stride, self.padding)
+        Raises:
+            InvalidInputError: if ``kernel`` is none of the sides.
+        """
+        in_channels = 1 if self.depthwise else in_channels
+        weight: Tensor = self.weight
+        if weight.shape[:2] != (out_channels, in_channels):
+            weight = weight[:out_channels, :in_channels]
+        side = self.sides[0]
+        if kernel not in (None, side):
+            if kernel not in self.sides:
+                raise InvalidInputError(f"kernel {kernel} is not one of {self.sides}")
+            for smaller in self.sides[1 : self.sides.index(kernel) + 1]:
+                edge = (side - smaller) // 2
+                centre = weight[:, :, edge : edge + smaller, edge : edge + smaller]
+                rows = centre.reshape(-1, smaller**2) @ getattr(self, f"to_{smaller}").T
+                weight, side = rows.view(out_channels, in_channels, smaller, smaller), smaller
+        return weight.contiguous()
+
+    def forward(
+        self, x: Tensor, out_channels: int, trace: Trace, kernel: int | None = None
+    ) -> Tensor:
+        weight = trace.weight(self.slice(x.shape[1], out_channels, kernel))
+        groups = x.shape[1] if self.depthwise else 1
+        return functional.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=groups)
 
 
 class ElasticBatchNorm2d(nn.Module):
@@ -158,11 +206,12 @@ class ElasticLinear(nn.Module):
 class ElasticNetwork(nn.Module, abc.ABC):
     """Every architecture of a space in one set of weights.
 
-    Subclasses say what the steps of an architecture are and how one is run. A classifier
-    is an :class:`ElasticLinear` called ``classifier`` on globally averaged features.
+    Subclasses say what the steps of an architecture are and how one is run. The final map is
+    averaged over its positions, passed through :meth:`embed` and given to an
+    :class:`ElasticLinear` called ``classifier``.
     """
 
-    #: What its networks have, of ``"bn"`` (batch norm behind every convolution) and
+    #: What its networks have, of ``"bn"`` (batch norm behind every convolution of a step) and
     #: ``"relu"``; proxies that need one refuse a network without it.
     traits: ClassVar[frozenset[str]] = frozenset()
 
@@ -183,12 +232,16 @@ class ElasticNetwork(nn.Module, abc.ABC):
         Equal in eager fp32 eval at the same threads and memory layout.
         """
 
+    def embed(self, pooled: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
+        """What stands between the average pool and the classifier, ``[B, C]`` → ``[B, F]``."""
+        return pooled
+
     def forward(self, x: Tensor, arch: Architecture) -> Tensor:
         """Logits ``[B, classes]`` of one architecture; ``x`` is never resized."""
         trace = Trace()
         for step in self.steps(arch):
             x = self.run_step(step, x, trace)
-        return cast(Tensor, self.classifier(x.mean(dim=(2, 3))))
+        return cast(Tensor, self.classifier(self.embed(x.mean(dim=(2, 3)), trace)))
 
     def track_statistics(self, track: bool) -> None:
         """Let training-mode forwards move the running statistics, or not."""
