@@ -22,7 +22,7 @@ from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .batch import Batch
 from .taps import Taps
 
-__all__ = ["BlockProbe", "Probe", "TeacherSide", "WeightGradient"]
+__all__ = ["BlockProbe", "Probe", "TeacherSide", "ValueGradient"]
 
 T = TypeVar("T")
 
@@ -66,12 +66,14 @@ class BlockProbe:
         output: ``[B, C, H, W]``.
         relus: outputs of the ReLUs inside, where a proxy needs them.
         weights: the weight slices used, where a proxy needs gradients.
+        maps: outputs of the convolutions inside, where a proxy needs them.
     """
 
     step: Step
     output: Tensor
     relus: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
     _memo: _Memo = field(default_factory=_Memo)
 
     def memo(self, name: str, compute: Callable[[BlockProbe], T]) -> T:
@@ -80,10 +82,10 @@ class BlockProbe:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WeightGradient:
-    """A weight tensor at He initialisation and the loss's gradient there."""
+class ValueGradient:
+    """A tensor, of weights at He initialisation or of activations, and the gradient there."""
 
-    weight: Tensor
+    value: Tensor
     grad: Tensor
 
 
@@ -102,6 +104,7 @@ class Probe:
         network: the nested network that holds it.
         teacher: the teacher's side, or ``None``.
         seed: of the weights.
+        images: what the first step was given, ``[B, C, H, W]``, normalised.
     """
 
     arch: Architecture
@@ -111,6 +114,7 @@ class Probe:
     network: ElasticNetwork | None = None
     teacher: TeacherSide | None = None
     seed: int = 0
+    images: Tensor | None = None
 
     @cached_property
     def final_map(self) -> Tensor:
@@ -156,7 +160,32 @@ class Probe:
         )
 
     @cached_property
-    def gradients(self) -> tuple[WeightGradient, ...]:
+    def _backward(self) -> tuple[tuple[ValueGradient, ...], tuple[ValueGradient, ...]]:
+        """The one backward pass: weights and their gradients, maps and theirs."""
+        head = Trace(want_weights=True, he=True)
+        logits, classifier = self._head(head)
+        loss = functional.cross_entropy(logits, self.labels)
+        inside = [weight for block in self.blocks for weight in block.weights]
+        behind = [*head.weights, classifier]
+        maps = [x for block in self.blocks for x in block.maps]
+        # Later candidates go back through the prefix they share, so the graph has to stay.
+        grads = list(torch.autograd.grad(loss, [*inside, *behind, *maps], retain_graph=True))
+        weights = []
+        for weight in inside:
+            scale = math.sqrt(2.0 / weight[0].numel())
+            weights.append(ValueGradient(weight.detach() * scale, grads.pop(0) / scale))
+        weights += [ValueGradient(weight.detach(), grads.pop(0)) for weight in behind]
+        activations = [ValueGradient(x.detach(), grads.pop(0)) for x in maps]
+        return tuple(weights), tuple(activations)
+
+    def _head(self, trace: Trace) -> tuple[Tensor, Tensor]:
+        """Logits under He initialisation behind the pool, and the classifier's leaf."""
+        pooled = self._network.embed(self._averaged, trace)
+        classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
+        return pooled @ classifier.T, classifier
+
+    @property
+    def gradients(self) -> tuple[ValueGradient, ...]:
         """Cross-entropy's gradient at every convolution and the classifier, He-initialised.
 
         A convolution followed by batch norm computes the same at any scale s of its weight w,
@@ -164,21 +193,31 @@ class Probe:
         pass into the usual He initialisation exactly (up to batch norm's eps). What stands
         behind the average pool has no batch norm and is scaled before it is run.
         """
-        head = Trace(want_weights=True, he=True)
-        pooled = self._network.embed(self._averaged, head)
-        classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
-        loss = functional.cross_entropy(pooled @ classifier.T, self.labels)
-        weights = [weight for block in self.blocks for weight in block.weights]
-        after = [*head.weights, classifier]
-        # Later candidates go back through the prefix they share, so the graph has to stay.
-        grads = torch.autograd.grad(loss, [*weights, *after], retain_graph=True)
-        pairs = []
-        for weight, grad in zip(weights, grads, strict=False):
-            scale = math.sqrt(2.0 / weight[0].numel())
-            pairs.append(WeightGradient(weight.detach() * scale, grad / scale))
-        for weight, grad in zip(after, grads[len(weights) :], strict=True):
-            pairs.append(WeightGradient(weight.detach(), grad))
-        return tuple(pairs)
+        return self._backward[0]
+
+    @property
+    def map_gradients(self) -> tuple[ValueGradient, ...]:
+        """Convolutions' outputs ``[B, C, H, W]`` and cross-entropy's gradient there.
+
+        Their product is the same at any scale of the weights.
+        """
+        return self._backward[1]
+
+    @cached_property
+    def input_gradient(self) -> Tensor:
+        """Gradient of the summed logits at the images, one row an image, ``[B, C·H·W]``."""
+        if self.images is None:
+            raise RuntimeError("this probe has no images: its proxies declared no forward")
+        logits, _ = self._head(Trace(he=True))
+        (grad,) = torch.autograd.grad(logits.sum(), [self.images], retain_graph=True)
+        return grad.flatten(1)
+
+    def run(self, images: Tensor, trace: Trace) -> Tensor:
+        """One more forward pass, of other images: the final map, ``[B, C, H, W]``."""
+        x = images
+        for step in self._network.steps(self.arch):
+            x = self._network.run_step(step, x, trace)
+        return x
 
     def standalone(self) -> nn.Module:
         """A copy of the candidate with the nested weights, for proxies that change a network."""

@@ -20,11 +20,35 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 
 #: What a proxy can need. ``forward``: a pass of the batch; ``labels``; ``backward``: one
-#: gradient of the cross-entropy; ``relu``, ``bn``: of the network; ``teacher``; ``network``:
-#: a standalone copy.
-NEEDS = ("forward", "labels", "backward", "relu", "bn", "teacher", "network")
+#: gradient of the cross-entropy; ``maps``: outputs of convolutions; ``input_gradient``: of the
+#: summed logits at the images; ``relu``, ``bn``: of the network; ``teacher``; ``network``: the
+#: nested network or a standalone copy.
+NEEDS = (
+    "forward",
+    "labels",
+    "backward",
+    "maps",
+    "input_gradient",
+    "relu",
+    "bn",
+    "teacher",
+    "network",
+)
 
-_MODULES = ("size", "diswot", "diswot_paper", "expr", "naswot", "synflow", "snip", "grad_norm")
+_MODULES = (
+    "size",
+    "diswot",
+    "diswot_paper",
+    "expr",
+    "fisher",
+    "grad_norm",
+    "jacov",
+    "l2_norm",
+    "naswot",
+    "snip",
+    "synflow",
+    "zen",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -148,6 +148,7 @@ class Scorer:
                 )
         self._network = network
         self._images = batch.normalised.contiguous(memory_format=torch.channels_last)
+        self._images.requires_grad_("input_gradient" in self._needs)
 
     def _meet(self, taps: Taps | None) -> None:
         if taps is None or self._batch is None:
@@ -193,7 +194,8 @@ class Scorer:
             for i, key in enumerate(distinct)
         }
         done: dict[str, dict[str, CandidateScore]] = {}
-        with one_thread(), torch.set_grad_enabled("backward" in self._needs):
+        graph = bool(self._needs & {"backward", "input_gradient"})
+        with one_thread(), torch.set_grad_enabled(graph):
             for probe in self._probes(list(distinct.values()), rows):
                 if isinstance(probe, _Failed):
                     done[probe.arch.key] = {
@@ -211,6 +213,12 @@ class Scorer:
         """:meth:`score` as columns."""
         return as_table(self.score(archs), [proxy.name for proxy in self.proxies])
 
+    def neighbours(self, archs: Iterable[Architecture]) -> list[Architecture]:
+        """Candidates in an order that puts common prefixes side by side."""
+        if self._network is None:
+            return list(archs)
+        return sorted(archs, key=self._network.steps)
+
     def _probes(
         self, archs: list[Architecture], costs: Mapping[str, dict[str, float]]
     ) -> Iterator[Probe | _Failed]:
@@ -218,9 +226,8 @@ class Scorer:
             for arch in archs:
                 yield Probe(arch, costs[arch.key], teacher=self._teacher, seed=self.seed)
             return
-        order = sorted(archs, key=self._network.steps)
         path: list[BlockProbe] = []
-        for arch in order:
+        for arch in self.neighbours(archs):
             steps = self._network.steps(arch)
             shared = 0
             while shared < min(len(path), len(steps)) and path[shared].step == steps[shared]:
@@ -228,10 +235,15 @@ class Scorer:
             del path[shared:]
             try:
                 for step in steps[shared:]:
-                    trace = Trace("backward" in self._needs, "relu" in self._needs)
+                    trace = Trace(
+                        want_weights="backward" in self._needs,
+                        want_relus="relu" in self._needs,
+                        want_maps="maps" in self._needs,
+                    )
                     x = path[-1].output if path else self._images
                     output = self._network.run_step(step, x, trace)
-                    path.append(BlockProbe(step, output, trace.relus, trace.weights))
+                    block = BlockProbe(step, output, trace.relus, trace.weights, trace.maps)
+                    path.append(block)
             except (RuntimeError, MemoryError) as error:
                 yield _Failed(arch, _reason(error))
                 continue
@@ -243,6 +255,7 @@ class Scorer:
                 self._network,
                 self._teacher,
                 self.seed,
+                self._images,
             )
 
 

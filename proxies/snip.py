@@ -18,4 +18,4 @@ def snip(probe: Probe) -> float:
 
     Cross-entropy on real labels, He initialisation, batch norm by batch statistics.
     """
-    return sum(float((pair.weight * pair.grad).abs().sum()) for pair in probe.gradients)
+    return sum(float((pair.value * pair.grad).abs().sum()) for pair in probe.gradients)

@@ -201,8 +201,8 @@ class _Search:
             if _classes(call) == classes and not self._in_block(call):
                 return call
         # SqueezeNet's classifier is a convolution before pooling.
-        weighted = [call for call in self.calls if _is_weighted(call.module)]
-        if weighted and weighted[-1].out_shape and len(weighted[-1].out_shape) == 4:
+        weighted = [call for call in self.calls if isinstance(call.module, nn.Conv2d | nn.Linear)]
+        if weighted and self._area(weighted[-1]) > 1 and not self._in_block(weighted[-1]):
             weight = classifier_weight(weighted[-1].module)
             if weight is not None and len(weight) == classes:
                 return weighted[-1]
@@ -285,7 +285,3 @@ def _equal(tensor: Tensor, output: Tensor | None) -> bool:
 
 def _classes(call: Call) -> int:
     return call.out_shape[1] if call.out_shape is not None else 0
-
-
-def _is_weighted(module: nn.Module | None) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)

@@ -53,15 +53,19 @@ class Trace:
         he: scale N(0, 1) slices to He initialisation first; only where no batch norm follows,
             which would undo it.
         want_relus: keep the outputs of ReLUs.
+        want_maps: keep the outputs of convolutions, before any batch norm.
         weights: the slices used, in order; leaves of the graph.
         relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
+        maps: outputs of convolutions, likewise.
     """
 
     want_weights: bool = False
     want_relus: bool = False
+    want_maps: bool = False
     he: bool = False
     weights: list[Tensor] = field(default_factory=list)
     relus: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
 
     def weight(self, weight: Tensor) -> Tensor:
         """Pass a weight slice through, as a new leaf where gradients are wanted."""
@@ -72,6 +76,12 @@ class Trace:
         leaf = weight.detach().requires_grad_()
         self.weights.append(leaf)
         return leaf
+
+    def map(self, x: Tensor) -> Tensor:
+        """Pass a convolution's output through, kept where wanted."""
+        if self.want_maps:
+            self.maps.append(x)
+        return x
 
     def relu(self, x: Tensor) -> Tensor:
         """ReLU, kept where wanted. In place only where nothing can need the input."""
@@ -142,7 +152,8 @@ class ElasticConv2d(nn.Module):
     ) -> Tensor:
         weight = trace.weight(self.slice(x.shape[1], out_channels, kernel))
         groups = x.shape[1] if self.depthwise else 1
-        return functional.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=groups)
+        side = weight.shape[-1]
+        return trace.map(functional.conv2d(x, weight, None, self.stride, side // 2, groups=groups))
 
 
 class ElasticBatchNorm2d(nn.Module):

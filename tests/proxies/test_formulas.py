@@ -130,3 +130,62 @@ def test_synflow(network: CifarResNet) -> None:
     weights = [m.weight for m in plain.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     expected = math.log(sum(float((w.detach() * w.grad).abs().sum()) for w in weights))
     assert score("synflow") == pytest.approx(expected, rel=1e-6)
+
+
+def test_fisher(network: CifarResNet) -> None:
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, args: object, out: Tensor) -> None:
+        out.retain_grad()
+        outputs.append(out)
+
+    plain = he_scaled(network)
+    for module in plain.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(keep)
+    functional.cross_entropy(plain(BATCH.normalised), BATCH.labels).backward()
+    expected = 0.0
+    for out in outputs:
+        flow = (out.detach() * out.grad).sum(dim=(2, 3))
+        expected += 0.5 * float((flow**2).mean(dim=0).sum())
+    assert score("fisher") == pytest.approx(expected, rel=5e-3)
+
+
+def test_jacov(network: CifarResNet) -> None:
+    images = BATCH.normalised.requires_grad_()
+    he_scaled(network)(images).sum().backward()
+    correlation = np.corrcoef(images.grad.flatten(1).double().numpy())
+    values = np.linalg.eigvalsh(correlation) + 1e-5
+    expected = -float((np.log(values) + 1.0 / values).sum())
+    assert score("jacov") == pytest.approx(expected, rel=5e-3)
+
+
+def test_zen(network: CifarResNet) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shape = BATCH.images.shape
+    x = torch.empty(shape).normal_(generator=generator)
+    moved = x + 1e-2 * torch.empty(shape).normal_(generator=generator)
+    terms: list[float] = []
+
+    def variance(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        terms.append(0.5 * math.log(float(args[0].var(dim=(0, 2, 3), unbiased=False).mean())))
+
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    final: list[Tensor] = []
+    network.layer3.register_forward_hook(lambda m, i, out: final.append(out))
+    with torch.no_grad():
+        hooks = [norm.register_forward_pre_hook(variance) for norm in norms]
+        network(x)
+        for hook in hooks:
+            hook.remove()
+        network(moved)
+    distance = (final[0] - final[1]).abs().sum(dim=(1, 2, 3)).mean()
+    assert score("zen") == pytest.approx(math.log(float(distance)) + sum(terms), rel=1e-4)
+
+
+def test_weights_alone(network: CifarResNet) -> None:
+    weights = [
+        m.weight for m in he_scaled(network).modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
+    assert score("layers") == len(weights) == 17
+    assert score("l2_norm") == pytest.approx(sum(float(w.detach().norm()) for w in weights))

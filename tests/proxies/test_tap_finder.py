@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from scholarch.proxies.layouts import as_map, map_shape
 from scholarch.proxies.recorder import watch
 from scholarch.proxies.tap_finder import TapPlan, find_taps
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
 from scholarch.searchspace.errors import InvalidInputError, UnknownNameError
 from scholarch.teachers.timm_import import import_timm
-from torch import Tensor, nn
-from torch.nn import functional
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -41,7 +42,7 @@ TIMM: list[tuple[str, dict[str, Any], int, str, str, int, int]] = [
     ("swinv2_tiny_window8_256", {"img_size": 64}, 64, "head.fc", "norm", 768, 4),
     ("mvitv2_tiny", {"img_size": 64}, 64, "head.fc", "norm", 768, 4),
     ("levit_128s", {}, 224, "head_dist.linear", "stages", 384, 6),
-    ("halonet26t", {}, 64, "head.fc", "stages", 2048, 5),
+    ("halonet26t", {}, 256, "head.fc", "stages", 2048, 5),
     ("densenet121", {}, 64, "classifier", "features", 1024, 5),
     # The classifier of VGG reads 4096 features that are no map's channels.
     ("vgg11_bn", {}, 64, "head.fc", "features", 512, 6),
@@ -142,9 +143,7 @@ def test_functional_code() -> None:
     assert plan.final == ":max_pool2d#1"
     outputs, _ = watch(network, images(32), ["conv2", ":relu#1", ":max_pool2d#1"])
     assert torch.equal(outputs[":relu#1"], outputs["conv2"].relu())
-    assert torch.equal(
-        outputs[":max_pool2d#1"], functional.max_pool2d(outputs["conv2"].relu(), 2)
-    )
+    assert torch.equal(outputs[":max_pool2d#1"], functional.max_pool2d(outputs["conv2"].relu(), 2))
 
 
 class Shared(nn.Module):
@@ -230,7 +229,7 @@ def test_without_a_classifier() -> None:
 
 
 def test_a_convolution_as_classifier() -> None:
-    trunk = toy()[:5]
+    trunk = seeded(lambda: toy()[:5])
     on_vector = seeded(
         lambda: nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 5, 1), nn.Flatten())
     )

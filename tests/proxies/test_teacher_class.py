@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from scholarch.proxies.batch import Batch
 from scholarch.proxies.tap_finder import TapPlan, find_taps
 from scholarch.proxies.teacher import Teacher, batch_statistics
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
 from scholarch.searchspace.errors import InvalidInputError
-from torch import Tensor, nn
 
 PLAN = TapPlan("layer3", "fc", ("layer1", "layer2", "layer3"))
 
@@ -108,9 +109,14 @@ def test_untrained_networks_use_the_batch_s_statistics_and_stay_as_they_are() ->
 
 def test_batch_statistics_are_undone_after_an_error() -> None:
     network = CifarResNet((1, 1, 1)).eval()
-    with pytest.raises(KeyError), batch_statistics(network):
-        assert all(n.training for n in norms(network))
-        raise KeyError
+
+    def fail() -> None:
+        with batch_statistics(network):
+            assert all(n.training for n in norms(network))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert all(not n.training and n.track_running_stats for n in norms(network))
 
 
