@@ -24,7 +24,7 @@ from .search.find import REFERENCE_SIZE, search
 from .search.result import SearchResult
 from .search.run import Progress
 from .search.searchers.base import list_searchers
-from .search.settings import ScoreRule
+from .search.settings import ScoreRule, ranks_nothing
 from .searchspace.architecture import Architecture
 from .searchspace.errors import InvalidInputError
 from .searchspace.space import SearchSpace, create_space
@@ -75,6 +75,7 @@ def score(
         >>> table["macs"].tolist()
         [12501632.0, 88786560.0]
     """
+    proxies = (proxies,) if isinstance(proxies, str) else proxies
     names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
     ensembles = [ENSEMBLES[name] for name in names if name in ENSEMBLES]
     plain = [name for name in names if name not in ENSEMBLES]
@@ -91,6 +92,11 @@ def score(
         rng = np.random.default_rng([seed, 0x4E])
         rows, _ = domain.unseen(REFERENCE_SIZE, (), rng)
         reference = scorer.table(space.decode(rows))
+        for part in dict.fromkeys(parts):
+            if not np.isfinite(reference[part]).any():
+                raise ranks_nothing(
+                    part, [reference.failures.get((i, part)) for i in range(len(rows))]
+                )
         for ensemble in ensembles:
             columns[ensemble.name] = log_rank_sum(
                 {part: columns[part] for part in ensemble.parts},
@@ -152,6 +158,7 @@ def find_student(
         >>> result.best.costs["params"] <= 2e5
         True
     """
+    proxies = (proxies,) if isinstance(proxies, str) else proxies
     bounds = Budget(budget or {})
     rule = ScoreRule.of(proxies)
     dataset: DataSet | None = None

@@ -54,20 +54,12 @@ def _searchers(pattern: str) -> list[dict[str, str]]:
 
 
 def _teachers(pattern: str) -> list[dict[str, str]]:
-    from .teacher import list_teachers
-    from .teachers.bundled import BUNDLED
+    from .teacher import describe_teacher, list_teachers
     from .teachers.registry import TEACHERS
 
-    rows = []
     # timm has over a thousand: by pattern only, as in `list teachers 'convnext*'`.
-    for name in TEACHERS.names() if pattern == "*" else list_teachers(pattern):
-        if name == BUNDLED:
-            about = "bundled; the default for the digits"
-        elif name in TEACHERS:
-            about = "give --weights FILE, or --untrained"
-        else:
-            about = "of timm; give --weights FILE, or --untrained where its hub is out of reach"
-        rows.append({"name": name, "about": about})
+    names = TEACHERS.names() if pattern == "*" else list_teachers(pattern)
+    rows = [{"name": name, "about": describe_teacher(name)} for name in names]
     if pattern == "*":
         about = "any model of timm by its name, a checkpoint's path, or in Python any nn.Module"
         rows.append({"name": "...", "about": about})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -43,6 +46,7 @@ def _root(
 
 @app.command("search")
 def search_command(
+    ctx: typer.Context,
     space: Annotated[str, typer.Option(help="Registered space: scholarch list spaces.")],
     data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images by class.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
@@ -75,13 +79,13 @@ def search_command(
 ) -> None:
     """Search a space for the Pareto-optimal students of a teacher under a budget."""
     bounds = {"params": max_params, "macs": max_macs, "flops": max_flops}
-    budget = _amounts({name: text for name, text in bounds.items() if text is not None})
+    try:
+        budget = _amounts({name: text for name, text in bounds.items() if text is not None})
 
-    from .api import find_student
-    from .console import SearchConsole
+        from .api import find_student
+        from .console import SearchConsole
 
-    with SearchConsole(visible=not (quiet or as_json)) as console:
-        try:
+        with SearchConsole(visible=not (quiet or as_json)) as console:
             guide = _teacher(teacher, data, weights, untrained, tap)
             result = find_student(
                 space=space,
@@ -94,12 +98,11 @@ def search_command(
                 seed=seed,
                 batch_size=batch_size,
                 out=out,
-                command=shlex.join(["scholarch", *sys.argv[1:]]),
+                command=ctx.obj,
                 progress=console.update,
             )
-        except KeyboardInterrupt:
-            console.stop()
-            _interrupted(out)
+    except KeyboardInterrupt:
+        _interrupted(out)
     _show(result, quiet, as_json)
 
 
@@ -126,7 +129,7 @@ def score_command(
     from .searchspace.space import create_space
 
     try:
-        lines = [line.strip() for line in file.read_text().splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"cannot read {file}: {error}") from error
     dataset = load_data(data)
@@ -256,7 +259,7 @@ def _finite(value: float) -> float | None:
 
 
 def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(data, indent=2, allow_nan=False))  # ASCII: any terminal can show it
 
 
 def _usage_problems() -> type[Exception]:
@@ -275,9 +278,21 @@ def main(argv: list[str] | None = None) -> int:
 
     Errors are one or two plain lines on stderr, never a traceback.
     """
+    words = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character shows its code, not a traceback.
+            stream.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
-        code = command.main(argv, prog_name="scholarch", standalone_mode=False)
+        code = command.main(
+            words,
+            prog_name="scholarch",
+            standalone_mode=False,
+            obj=shlex.join(["scholarch", *words]),
+        )
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk or a closed pipe is one line
     except _usage_problems() as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         print(text if "Usage:" in text else f"error: {text}", file=sys.stderr)
@@ -286,8 +301,13 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away, as in `scholarch list proxies | head -1`
-        return 0
+        _abandon_stdout()  # the reader went away, as in `scholarch list proxies | head -1`
+        return 1
+    except OSError as error:
+        _abandon_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     except Exception as error:
         from .searchspace.errors import ScholarchError
 
@@ -296,3 +316,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return int(code) if isinstance(code, int) else 0
+
+
+def _abandon_stdout() -> None:
+    """Let what is still unwritten go nowhere, so that the interpreter ends without a word."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

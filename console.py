@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -27,6 +28,7 @@ from .searchspace.architecture import Architecture
 __all__ = ["SearchConsole", "print_result", "print_scores"]
 
 _ROWS = 15
+_REASONS = 3
 
 
 class SearchConsole:
@@ -43,14 +45,13 @@ class SearchConsole:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[best]}", markup=False),
             console=Console(stderr=True),
             disable=not visible,
         )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> SearchConsole:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -68,16 +69,16 @@ class SearchConsole:
     def update(self, step: Step) -> None:
         """Show how far the run is."""
         if step.phase not in self._tasks:
-            self._tasks[step.phase] = self._progress.add_task(
-                step.phase, total=step.total, best=""
-            )
+            # Not before: an error on the way here then is one line, without a blank one.
+            self._progress.start()
+            self._tasks[step.phase] = self._progress.add_task(step.phase, total=step.total, best="")
         best = "" if math.isnan(step.best) else f"best {step.best:.4g}  {step.text}"
         self._progress.update(self._tasks[step.phase], completed=step.done, best=best)
 
 
 def print_result(result: SearchResult) -> None:
     """The front as a table, the pick, and where everything lies."""
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     pick = result.pick
     front = result.front
     shown = front
@@ -107,29 +108,30 @@ def print_result(result: SearchResult) -> None:
     failed = sum(1 for c in result.candidates if math.isnan(c.score))
     left = f", {len(front) - len(shown)} more in pareto.csv" if len(front) > len(shown) else ""
     console.print(
-        f"{len(result.candidates)} architectures evaluated, {failed} failed;"
+        f"{len(result.candidates)} architecture{'' if len(result.candidates) == 1 else 's'}"
+        f" evaluated, {failed} failed;"
         f" {len(front)} on the front{left}"
     )
-    console.print(table)
+    if front:
+        console.print(table)
+    for reason, count in Counter(result.failures).most_common(_REASONS):
+        console.print(f"failed {count}×: {reason}", soft_wrap=True)
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     if pick is not None:
         budget = ", ".join(
             f"{human(pick.costs[name])} {name} of {human(bound)}"
             for name, bound in result.settings.budget.items()
         )
-        console.print(
-            f"best student: {pick.arch.text}" + (f" ({budget})" if budget else ""),
-            highlight=False,
-        )
+        console.print(f"best student: {pick.arch.text}" + (f" ({budget})" if budget else ""))
     if result.out:
         # A path is not wrapped, so that it can be copied.
-        console.print(f"report: {result.out}/report.html", highlight=False, soft_wrap=True)
+        console.print(f"report: {result.out}/report.html", soft_wrap=True)
 
 
 def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:
     """Scores as a table, failures under it."""
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     view = Table(box=None, pad_edge=False, header_style="bold")
     view.add_column("architecture")
     for name in table:
@@ -138,4 +140,4 @@ def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:
         view.add_row(arch.text, *(f"{table[name][i]:.6g}" for name in table))
     console.print(view)
     for (row, name), reason in table.failures.items():
-        console.print(f"failed: {archs[row].text} {name}: {reason}", highlight=False)
+        console.print(f"failed: {archs[row].text} {name}: {reason}")

@@ -1,4 +1,4 @@
-"""Data sets and batches: names, ``.npz`` files, image folders, IDX files, tensors."""
+"""Data sets and batches: names, ``.npz`` files, folders of several formats, tensors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 
 from .datasets.arrays import Part, as_part
 from .datasets.dataset import DataSet, make_dataset
+from .datasets.detect import read_data_folder
 from .datasets.digits import load_digits
-from .datasets.folder import read_folder
-from .datasets.idx import find_idx, read_idx
 from .datasets.npz import from_mapping, read_npz
 from .proxies.batch import Batch
 from .searchspace.errors import InvalidInputError, UnknownNameError
@@ -59,7 +58,8 @@ def load_data(spec: DataSpec, *, seed: int = 0, val_fraction: float = VAL_FRACTI
               ``x_val y_val``, uint8 ``[N, H, W, C]``;
             - an image folder, ``root/train/<class>/*.png`` with optional ``val`` and
               ``test``, or ``root/<class>/*.png``;
-            - a folder with the four IDX files of MNIST;
+            - a folder with CIFAR-10's or CIFAR-100's batches, Python's or binary; with the
+              four IDX files of MNIST; or a Hugging Face data set that was saved to disk;
             - a pair of images and labels or a mapping with the keys of an ``.npz`` file,
               tensors or arrays: uint8 ``[N, H, W, C]`` or float ``[N, C, H, W]`` in [0, 1].
 
@@ -89,8 +89,7 @@ def load_data(spec: DataSpec, *, seed: int = 0, val_fraction: float = VAL_FRACTI
     options: dict[str, Any] = {"seed": seed, "val_fraction": val_fraction}
     try:
         if path.is_dir():
-            files = find_idx(path)
-            return read_folder(path, **options) if files is None else read_idx(files, **options)
+            return read_data_folder(path, **options)
         if path.is_file() or path.suffix.lower() == ".npz":
             return read_npz(path, **options)
     except PermissionError as error:

@@ -15,10 +15,11 @@ from torch import nn
 from .proxies.layouts import as_map
 from .proxies.recorder import watch
 from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
-from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics
+from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, first_line
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .teachers import cifar  # importing registers its names
 from .teachers.bundled import BUNDLED
+from .teachers.folder import load_teacher_folder
 from .teachers.registry import ABOUT, TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
 from .teachers.timm_models import is_timm_model, list_timm_models, load_timm_model
 from .teachers.weights import fit_weights, read_weights
@@ -64,8 +65,9 @@ def load_teacher(
 
     Args:
         name_or_module: a registered name (see :func:`list_teachers`; ``resnet14-digits`` is
-            bundled), a timm name, the path of a CIFAR ResNet's checkpoint, or any network,
-            which is copied and otherwise left as it is. A teacher is returned as it is.
+            bundled), a timm name, the path of a CIFAR ResNet's checkpoint, a folder of weights
+            and ``config.json`` (a student's or timm's), or any network, which is copied and
+            otherwise left as it is. A teacher is returned as it is.
         weights: a checkpoint, ``.safetensors`` or of ``torch.save``; no pickle is ever read.
         untrained: use random weights. Batch norm then normalises by the batch.
         num_classes: outputs of the classifier; default the network's own.
@@ -99,7 +101,12 @@ def load_teacher(
     else:
         name = os.fspath(name_or_module)
     request = TeacherRequest(
-        name, None if weights is None else Path(weights), untrained, num_classes, resize, seed
+        name,
+        None if weights is None else Path(weights).expanduser(),
+        untrained,
+        num_classes,
+        resize,
+        seed,
     )
     if isinstance(name_or_module, nn.Module):
         network = _from_module(name_or_module, request)
@@ -146,6 +153,8 @@ def _from_name(request: TeacherRequest, is_path: bool) -> TeacherNetwork:
 
 
 def _from_file(path: Path, request: TeacherRequest) -> TeacherNetwork:
+    if path.is_dir():
+        return load_teacher_folder(path, request)
     for what, given in (("weights", request.weights), ("untrained", request.untrained)):
         if given:
             raise InvalidInputError(
@@ -166,7 +175,7 @@ def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork
         module = copy.deepcopy(original)
     except (RuntimeError, TypeError) as error:
         raise InvalidInputError(
-            f"network {request.name!r} cannot be copied: {str(error).splitlines()[0]}"
+            f"network {request.name!r} cannot be copied: {first_line(error)}"
         ) from error
     if not any(True for _ in module.parameters()):
         raise InvalidInputError(f"network {request.name!r} has no parameters")
@@ -212,10 +221,10 @@ def _find_plan(
         return found
     if refused is not None:
         raise InvalidInputError(f"teacher {name!r}: {refused}") from refused
-    first = (str(broken).strip().splitlines() or [type(broken).__name__])[0]
     raise InvalidInputError(
         f"teacher {name!r} does not run on images of {channels[0]} channels and"
-        f" {', '.join(map(str, sides))} pixels: {first}; give resize, the side it was made for"
+        f" {', '.join(map(str, sides))} pixels: {first_line(broken)}; give resize, the side it"
+        " was made for"
     ) from broken
 
 

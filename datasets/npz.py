@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +19,26 @@ from .dataset import DataSet, make_dataset
 __all__ = ["from_mapping", "read_npz"]
 
 PARTS = ("train", "val", "test")
+WANTED = tuple(f"{axis}_{part}" for part in PARTS for axis in "xy")
+
+ARRAY_MAGIC = b"\x93NUMPY"
+PICKLE_MAGIC = b"\x80"
+ZIP_MAGIC = b"PK"
+PICKLED = "holds pickled Python objects, which are never loaded; store plain arrays"
+#: What a damaged archive makes numpy raise.
+DAMAGE = (
+    *(
+        RuntimeError,
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        SyntaxError,
+        MemoryError,
+    ),
+    *(OverflowError, struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 def read_npz(path: Path, *, seed: int, val_fraction: float) -> DataSet:
@@ -33,28 +55,36 @@ def read_npz(path: Path, *, seed: int, val_fraction: float) -> DataSet:
     """
     if not path.is_file():
         raise InvalidInputError(f"data file {str(path)!r} does not exist")
+    what = f"data file {str(path)!r}"
+    # By its first bytes, because numpy calls every other file a pickle.
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InvalidInputError(
-                    f"{str(path)!r} holds one array; need an .npz with x_train and y_train"
-                )
-            wanted = [f"{axis}_{part}" for part in PARTS for axis in "xy"]
-            keys = list(archive.files)
-            arrays = {key: archive[key] for key in wanted if key in keys}
+        with path.open("rb") as file:
+            magic = file.read(len(ARRAY_MAGIC))
+            if problem := _problem(magic):
+                raise InvalidInputError(f"{what} {problem}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                keys = list(archive.files)
+                arrays = {key: archive[key] for key in WANTED if key in keys}
     except InvalidInputError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if "pickle" in str(error).lower() or "Object arrays" in str(error):
-            problem = "holds pickled Python objects, which are never loaded; store plain arrays"
-        else:
-            problem = "is damaged or no .npz file"
-        raise InvalidInputError(f"data file {str(path)!r} {problem}") from error
+    except DAMAGE as error:
+        problem = PICKLED if "Object arrays" in str(error) else "is damaged or no .npz file"
+        raise InvalidInputError(f"{what} {problem}") from error
     if not arrays:
         raise InvalidInputError(
-            f"data file {str(path)!r} holds {', '.join(keys) or 'nothing'}; need x_train, y_train"
+            f"{what} holds {', '.join(keys) or 'nothing'}; need x_train, y_train"
         )
     return from_mapping(arrays, path.stem, seed=seed, val_fraction=val_fraction)
+
+
+def _problem(magic: bytes) -> str | None:
+    """Why a file that begins so is no ``.npz``, or ``None``."""
+    if magic[: len(ZIP_MAGIC)] == ZIP_MAGIC:
+        return None
+    if magic == ARRAY_MAGIC:
+        return "holds one array; need an .npz with x_train, y_train"
+    return PICKLED if magic[:1] == PICKLE_MAGIC else "is damaged or no .npz file"
 
 
 def from_mapping(

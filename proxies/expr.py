@@ -44,5 +44,5 @@ def expr(probe: Probe) -> float:
     return sum(
         block.memo("spectrum_entropy", _block_entropy)
         for block in probe.blocks
-        if block.step.kind != "stem"
+        if block.step.kind not in {"stem", "head"}
     )

@@ -94,7 +94,9 @@ class Probe:
     """A candidate and everything a proxy may ask about it.
 
     Weights are N(0, 1), the released DisWOT code's initialisation; batch norm uses the
-    statistics of the batch, scale 1 and shift 0, so no map depends on the weights' scale.
+    statistics of the batch, scale 1 and shift 0, so no map depends on the weights' scale. The
+    few weights that no batch norm follows (gates, behind the pool) are taken at He scale:
+    gates under N(0, 1) would all be open or shut.
 
     Attributes:
         arch: the candidate.
@@ -128,7 +130,7 @@ class Probe:
     @cached_property
     def pooled(self) -> Tensor:
         """What the classifier is given: the averaged final map, embedded, ``[B, F]``."""
-        return self._network.embed(self._averaged.detach(), Trace()).detach()
+        return self._network.embed(self._averaged.detach(), Trace(he=True)).detach()
 
     @cached_property
     def classifier(self) -> Tensor:
@@ -165,16 +167,16 @@ class Probe:
         head = Trace(want_weights=True, he=True)
         logits, classifier = self._head(head)
         loss = functional.cross_entropy(logits, self.labels)
-        inside = [weight for block in self.blocks for weight in block.weights]
-        behind = [*head.weights, classifier]
+        slices = [weight for block in self.blocks for weight in block.weights]
+        slices += head.weights
         maps = [x for block in self.blocks for x in block.maps]
         # Later candidates go back through the prefix they share, so the graph has to stay.
-        grads = list(torch.autograd.grad(loss, [*inside, *behind, *maps], retain_graph=True))
+        grads = list(torch.autograd.grad(loss, [*slices, classifier, *maps], retain_graph=True))
         weights = []
-        for weight in inside:
+        for weight in slices:
             scale = math.sqrt(2.0 / weight[0].numel())
             weights.append(ValueGradient(weight.detach() * scale, grads.pop(0) / scale))
-        weights += [ValueGradient(weight.detach(), grads.pop(0)) for weight in behind]
+        weights.append(ValueGradient(classifier.detach(), grads.pop(0)))
         activations = [ValueGradient(x.detach(), grads.pop(0)) for x in maps]
         return tuple(weights), tuple(activations)
 
@@ -190,8 +192,8 @@ class Probe:
 
         A convolution followed by batch norm computes the same at any scale s of its weight w,
         so its gradient at s·w is the gradient at w divided by s; this turns the shared N(0, 1)
-        pass into the usual He initialisation exactly (up to batch norm's eps). What stands
-        behind the average pool has no batch norm and is scaled before it is run.
+        pass into the usual He initialisation exactly (up to batch norm's eps). Weights that no
+        batch norm follows are multiplied by s as they are used, with the same two corrections.
         """
         return self._backward[0]
 

@@ -239,6 +239,7 @@ class Scorer:
                         want_weights="backward" in self._needs,
                         want_relus="relu" in self._needs,
                         want_maps="maps" in self._needs,
+                        he=True,
                     )
                     x = path[-1].output if path else self._images
                     output = self._network.run_step(step, x, trace)

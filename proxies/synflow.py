@@ -13,16 +13,36 @@ from .registry import register_proxy
 __all__ = ["synflow"]
 
 
+class _Open(nn.Module):
+    """A gate that lets everything through; its input stays in the graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.0 + 0.0 * x
+
+
+#: What takes a layer's place where all signals are positive and nothing saturates.
+_LINEAR: tuple[tuple[tuple[type[nn.Module], ...], type[nn.Module]], ...] = (
+    ((nn.BatchNorm2d,), nn.Identity),
+    ((nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU), nn.ReLU),
+    ((nn.Hardsigmoid, nn.Sigmoid), _Open),
+)
+
+
 def linearise(network: nn.Module) -> list[Tensor]:
     """Make a network's weights |w| at He scale in float64, its batch norms the identity.
+
+    SynFlow's R is the flow through the linear network. Activations that are not linear for a
+    positive input (ReLU6, h-swish, …) become ReLUs, and gates (sigmoids) are open: the flow,
+    which no batch norm holds back, would saturate both. So a gate's own weights add nothing.
 
     Returns:
         The weights of convolutions and linear layers, leaves that want gradients.
     """
     for name, module in list(network.named_modules()):
-        if isinstance(module, nn.BatchNorm2d):
-            parent = network.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], nn.Identity())
+        for kinds, linear in _LINEAR:
+            if isinstance(module, kinds):
+                parent = network.get_submodule(name.rpartition(".")[0])
+                setattr(parent, name.rpartition(".")[2], linear())
     network.double().requires_grad_(False)
     weights = []
     for module in network.modules():
@@ -41,8 +61,8 @@ def linearise(network: nn.Module) -> list[Tensor]:
 def synflow(probe: Probe) -> float:
     """Logarithm of Σ |w ⊙ ∂R/∂w|, R the summed output for an all-one image.
 
-    No data. |w| at He scale, batch norm removed, float64: plain values reach 1e61, hence the
-    logarithm, which keeps the ranking.
+    No data. |w| at He scale, batch norm removed, gates open, float64: plain values reach 1e61,
+    hence the logarithm, which keeps the ranking.
     """
     network = probe.standalone()
     weights = linearise(network)

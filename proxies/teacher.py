@@ -20,7 +20,7 @@ from .recorder import watch
 from .tap_finder import TapPlan, classifier_weight
 from .taps import Taps
 
-__all__ = ["Teacher", "batch_statistics"]
+__all__ = ["FORWARD_ERRORS", "Teacher", "batch_statistics", "first_line"]
 
 #: What a network's forward raises on inputs it was not made for.
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -101,7 +101,7 @@ class Teacher:
         except FORWARD_ERRORS as error:
             raise InvalidInputError(
                 f"teacher {self.name!r} does not run on images {list(images.shape[1:])}:"
-                f" {_first_line(error)}; its side in pixels can be given as resize"
+                f" {first_line(error)}; its side in pixels can be given as resize"
             ) from error
         size = (int(images.shape[2]), int(images.shape[3]))
         maps = {label: self._map(label, outputs, size) for label in (*plan.stages, plan.final)}
@@ -205,5 +205,6 @@ def _vector(x: Tensor, is_conv: bool) -> Tensor:
     return x.flatten(2).mean(dim=2) if is_conv else x.flatten(1, -2).mean(dim=1)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException | None) -> str:
+    """What an error of somebody else's code says, short enough to be quoted."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

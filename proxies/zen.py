@@ -36,9 +36,9 @@ def zen(probe: Probe) -> float:
         shape = probe.images.shape
         x = torch.empty(shape).normal_(generator=generator).contiguous(**layout)
         moved = x + GAMMA * torch.empty(shape).normal_(generator=generator)
-        trace = Trace(want_maps=True)
+        trace = Trace(want_maps=True, he=True)
         still = probe.run(x, trace)
-        distance = (still - probe.run(moved.contiguous(**layout), Trace())).abs()
+        distance = (still - probe.run(moved.contiguous(**layout), Trace(he=True))).abs()
         total = math.log(float(distance.sum(dim=(1, 2, 3)).mean()))
         for output in trace.maps:
             variance = output.var(dim=(0, 2, 3), unbiased=False).mean()

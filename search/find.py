@@ -21,7 +21,7 @@ from ..searchspace.space import SearchSpace
 from .budget import Budget
 from .domain import Domain
 from .engine import InProcessEngine
-from .folder import assemble, open_folder, write_outputs, write_run
+from .folder import assemble, open_folder, write_outputs
 from .result import SearchResult
 from .run import Progress, SearchRun
 from .searchers.base import describe_searcher
@@ -107,18 +107,17 @@ def search(
         "versions": _versions(),
         "threads": 1,
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "seconds": 0.0,
+        "notes": [],
     }
     began = time.monotonic()
     opened: AbstractContextManager[RunStore] = (
-        closing(RunStore(":memory:")) if out is None else open_folder(out, settings, evaluations)
+        closing(RunStore(":memory:")) if out is None else open_folder(out, settings, info)
     )
     with opened as store:
-        if out is not None:
-            # Before any scoring: a killed run has to know its settings.
-            write_run(out, settings, finished=False, **info)
         run = SearchRun(domain, settings, rule, engine, store, evaluations, progress)
         run.run()
-        info["seconds"] = round(time.monotonic() - began, 1)
+        info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
         info["notes"] = run.notes + notes
         result = assemble(store, space, settings, info, str(out) if out else None)
         if out is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..searchspace.errors import InvalidInputError
+from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.space import SearchSpace, create_space
 from .files import make_folder, write_atomic
 from .result import SearchResult
@@ -32,6 +32,16 @@ RUN, STORE, PARETO, REPORT, STUDENT = (
     "student",
 )
 _LOCK = ".lock"
+#: What has to be in ``run.json``; the rest is told, not needed.
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "settings": dict,
+    "evaluations": int,
+    "notes": list,
+    "teacher": dict,
+    "host": dict,
+    "versions": dict,
+    "seconds": (int, float),
+}
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -42,16 +52,35 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN
     try:
-        data = json.loads(path.read_text())
-        if not isinstance(data, dict) or not {"settings", "evaluations"} <= data.keys():
-            raise ValueError("fields are missing")
-    except FileNotFoundError as error:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInputError(f"no run in {folder}: {RUN} is missing") from error
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(
-            f"{path} is damaged ({error}); move the folder away and run again"
-        ) from error
-    return data
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    try:
+        data = json.loads(text)
+        for name, kind in _FIELDS.items():
+            if not isinstance(data[name], kind) or isinstance(data[name], bool):
+                raise TypeError(f"{name} is {data[name]!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    return dict(data)
+
+
+def _settings(folder: Path, data: Mapping[str, Any]) -> RunSettings:
+    try:
+        return RunSettings.from_json(data["settings"])
+    except InvalidInputError as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        f"{folder / RUN} is damaged ({type(error).__name__}: {error}); move the folder away and"
+        " run again"
+    )
 
 
 def write_run(folder: Path, settings: RunSettings, *, finished: bool, **info: Any) -> None:
@@ -61,8 +90,16 @@ def write_run(folder: Path, settings: RunSettings, *, finished: bool, **info: An
 
 
 @contextmanager
-def open_folder(folder: Path, settings: RunSettings, evaluations: int) -> Iterator[RunStore]:
+def open_folder(folder: Path, settings: RunSettings, info: dict[str, Any]) -> Iterator[RunStore]:
     """A run's store, ready to write, held against other processes until the block ends.
+
+    ``run.json`` is there before anything is scored, so that a killed run knows its settings.
+
+    Args:
+        folder: made if it is not there.
+        settings: of the run.
+        info: the rest of ``run.json``, ``evaluations`` among it. Of a run that goes on,
+            ``started`` and the ``seconds`` spent so far are taken over.
 
     Raises:
         InvalidInputError: if the folder holds something else, a run of other settings, or
@@ -80,9 +117,16 @@ def open_folder(folder: Path, settings: RunSettings, evaluations: int) -> Iterat
     except OSError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
     try:
-        _admit(folder, settings, evaluations)
+        before = _admit(folder, settings, info["evaluations"])
+        info |= {name: before[name] for name in ("started", "seconds") if name in before}
+        if not before:
+            # First of all: a store alone, left by a run killed here, would be a stranger's.
+            write_run(folder, settings, finished=False, **info)
         store = RunStore(folder / STORE)
         try:
+            if before:
+                # Last: a store that is locked or damaged leaves the earlier run as it was.
+                write_run(folder, settings, finished=False, **info)
             yield store
         finally:
             store.close()
@@ -90,7 +134,8 @@ def open_folder(folder: Path, settings: RunSettings, evaluations: int) -> Iterat
         lock.release()
 
 
-def _admit(folder: Path, settings: RunSettings, evaluations: int) -> None:
+def _admit(folder: Path, settings: RunSettings, evaluations: int) -> dict[str, Any]:
+    """``run.json`` of the run that goes on here; empty where the folder is new."""
     if not (folder / RUN).exists():
         strangers = [item.name for item in folder.iterdir() if not item.name.startswith(".")]
         if strangers:
@@ -98,19 +143,20 @@ def _admit(folder: Path, settings: RunSettings, evaluations: int) -> None:
                 f"{folder} is not empty ({', '.join(sorted(strangers)[:3])}) and holds no run;"
                 " choose another --out"
             )
-        return
+        return {}
     before = read_run(folder)
-    differences = RunSettings.from_json(before["settings"]).differences(settings)
+    differences = _settings(folder, before).differences(settings)
     if differences:
         raise InvalidInputError(
             f"{folder} holds a run with other settings ({'; '.join(differences)});"
             " choose another --out"
         )
-    if int(before["evaluations"]) > evaluations:
+    if before["evaluations"] > evaluations:
         raise InvalidInputError(
             f"{folder} holds a run of {before['evaluations']} evaluations, {evaluations} are"
             " fewer; ask for as many or more, or choose another --out"
         )
+    return before
 
 
 def write_outputs(result: SearchResult, folder: Path) -> None:
@@ -136,11 +182,14 @@ def load_result(folder: str | Path) -> SearchResult:
     """See :meth:`SearchResult.load`."""
     folder = Path(folder)
     data = read_run(folder)
-    settings = RunSettings.from_json(data["settings"])
-    space = create_space(**settings.space)
+    settings = _settings(folder, data)
     store = RunStore(folder / STORE, readonly=True)
     try:
-        return assemble(store, space, settings, data, str(folder))
+        return assemble(store, create_space(**settings.space), settings, data, str(folder))
+    except ScholarchError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
     finally:
         store.close()
 

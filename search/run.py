@@ -21,7 +21,7 @@ from .domain import Domain
 from .engine import Engine
 from .result import Candidate
 from .searchers.base import create_searcher
-from .settings import RunSettings, ScoreRule
+from .settings import RunSettings, ScoreRule, ranks_nothing
 from .store import RunStore, ScoreKey
 
 __all__ = ["Progress", "SearchRun", "collect"]
@@ -152,9 +152,18 @@ class SearchRun:
             self._reference_columns = columns_of(
                 self.store, [arch.key for arch in archs], self._keys, self.rule.parts
             )
+            self._require_reference(archs)
         else:
             self._reference_columns = {}
         return rows
+
+    def _require_reference(self, archs: Sequence[Architecture]) -> None:
+        """Refuse to rank against a part that failed on the whole reference sample."""
+        for name, column in self._reference_columns.items():
+            if not np.isfinite(column).any():
+                stored = self.store.scores([arch.key for arch in archs], self._keys)
+                key = next(key for key in self._keys if key[0] == name)
+                raise ranks_nothing(name, [stored[arch.key][key].failure for arch in archs])
 
     def _scored(self, archs: Sequence[Architecture], phase: str) -> None:
         """Score what the store does not hold yet and commit it as one group."""

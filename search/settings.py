@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from ..proxies.ensemble import DEFAULT, ENSEMBLES
 from ..proxies.ranks import log_rank_sum
 from ..proxies.registry import get_proxy
-from ..searchspace.errors import InvalidInputError
+from ..searchspace.errors import InvalidInputError, ScholarchError
 
-__all__ = ["RunSettings", "ScoreRule"]
+__all__ = ["RunSettings", "ScoreRule", "ranks_nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,16 @@ class ScoreRule:
         )
 
 
+def ranks_nothing(name: str, reasons: Iterable[str | None]) -> ScholarchError:
+    """The error where a part failed on the whole reference sample, with the commonest reasons."""
+    counts = Counter(reason or "no reason told" for reason in reasons)
+    often = "; ".join(f"{count}× {reason}" for reason, count in counts.most_common(2))
+    return ScholarchError(
+        f"{name} failed on all {counts.total()} architectures of the reference sample, so it ranks"
+        f" nothing ({often}); leave it out"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """What repeats a run; two runs may share a folder only where all of it agrees.
@@ -105,9 +116,13 @@ class RunSettings:
     def from_json(cls, data: Mapping[str, Any]) -> RunSettings:
         """What :meth:`to_json` wrote; raises :class:`InvalidInputError` on anything else."""
         try:
-            return cls(**data)
+            settings = cls(**data)
         except TypeError as error:
             raise InvalidInputError(f"these are no run settings: {error}") from error
+        for name in ("space", "data", "score", "proxies", "budget"):
+            if not isinstance(value := getattr(settings, name), dict):
+                raise InvalidInputError(f"these are no run settings: {name} is {value!r}")
+        return settings
 
     def differences(self, other: RunSettings) -> list[str]:
         """``"seed: 0 there, 1 here"`` for everything in which two runs differ."""

@@ -50,11 +50,11 @@ class Trace:
 
     Attributes:
         want_weights: detach the weight slices and let gradients reach them.
-        he: scale N(0, 1) slices to He initialisation first; only where no batch norm follows,
-            which would undo it.
+        he: take N(0, 1) slices that no batch norm follows at He scale; elsewhere batch norm
+            makes every scale the same.
         want_relus: keep the outputs of ReLUs.
         want_maps: keep the outputs of convolutions, before any batch norm.
-        weights: the slices used, in order; leaves of the graph.
+        weights: the slices used, in order, N(0, 1) as they are; leaves of the graph.
         relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
         maps: outputs of convolutions, likewise.
     """
@@ -67,15 +67,19 @@ class Trace:
     relus: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
 
-    def weight(self, weight: Tensor) -> Tensor:
-        """Pass a weight slice through, as a new leaf where gradients are wanted."""
-        if self.he:
+    def weight(self, weight: Tensor, *, normed: bool = True) -> Tensor:
+        """Pass a weight slice through, as a new leaf where gradients are wanted.
+
+        Args:
+            weight: ``[out, in, k, k]``.
+            normed: whether batch norm follows, for which the weight's scale does not matter.
+        """
+        if self.want_weights:
+            weight = weight.detach().requires_grad_()
+            self.weights.append(weight)
+        if self.he and not normed:
             weight = weight * math.sqrt(2.0 / weight[0].numel())
-        if not self.want_weights:
-            return weight
-        leaf = weight.detach().requires_grad_()
-        self.weights.append(leaf)
-        return leaf
+        return weight
 
     def map(self, x: Tensor) -> Tensor:
         """Pass a convolution's output through, kept where wanted."""
@@ -86,6 +90,13 @@ class Trace:
     def relu(self, x: Tensor) -> Tensor:
         """ReLU, kept where wanted. In place only where nothing can need the input."""
         out = functional.relu(x, inplace=not torch.is_grad_enabled())
+        if self.want_relus:
+            self.relus.append(out)
+        return out
+
+    def relu6(self, x: Tensor) -> Tensor:
+        """ReLU6, kept like :meth:`relu`."""
+        out = functional.relu6(x, inplace=not torch.is_grad_enabled())
         if self.want_relus:
             self.relus.append(out)
         return out
@@ -222,8 +233,9 @@ class ElasticNetwork(nn.Module, abc.ABC):
     :class:`ElasticLinear` called ``classifier``.
     """
 
-    #: What its networks have, of ``"bn"`` (batch norm behind every convolution of a step) and
-    #: ``"relu"``; proxies that need one refuse a network without it.
+    #: What its networks have, of ``"bn"`` (batch norm behind every convolution of a step, but
+    #: for those inside a gate) and ``"relu"`` (every activation but a gate's is a ReLU or ReLU6);
+    #: proxies that need one refuse a network without it.
     traits: ClassVar[frozenset[str]] = frozenset()
 
     classifier: ElasticLinear

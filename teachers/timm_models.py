@@ -10,6 +10,7 @@ from urllib.request import getproxies
 
 import torch
 
+from ..proxies.teacher import first_line
 from ..searchspace.errors import InvalidInputError, UnknownNameError
 from .registry import TeacherNetwork, TeacherRequest, needs_weights
 from .timm_import import import_timm
@@ -112,10 +113,12 @@ def _create(name: str, pretrained: bool, seed: int, options: dict[str, Any]) -> 
                 ) from error
             raise
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if pretrained:
-                raise needs_weights(name, f"its weights cannot be had ({first})") from error
-            raise InvalidInputError(f"timm refuses teacher {name!r}: {first}") from error
+                why = f"its weights cannot be had ({first_line(error)})"
+                raise needs_weights(name, why) from error
+            raise InvalidInputError(
+                f"timm refuses teacher {name!r}: {first_line(error)}"
+            ) from error
 
 
 def _classes(weights: Weights, config: Mapping[str, Any]) -> int | None:

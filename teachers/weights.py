@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +24,15 @@ Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "params")
 #: What wrappers of a network put in front of every key.
 PREFIXES = ("module.", "_orig_mod.")
+PICKLE_MAGIC = b"\x80"
+PICKLED = (
+    "is a pickle that could run code, and is not loaded; save the state dict alone,"
+    " torch.save(network.state_dict(), FILE), or as .safetensors"
+)
 #: What a damaged file makes torch.load raise.
 DAMAGE = (
     *(RuntimeError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError),
-    *(AssertionError, MemoryError, OverflowError, struct.error, zipfile.BadZipFile),
+    *(OSError, AssertionError, MemoryError, OverflowError, struct.error, zipfile.BadZipFile),
 )
 
 
@@ -51,16 +57,14 @@ def read_weights(path: Path) -> Weights:
             with safe_open(path, framework="pt", device="cpu") as file:
                 checkpoint: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         else:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InvalidInputError(f"{what} cannot be read: {error.strerror or error}") from error
+            with warnings.catch_warnings():
+                # Of formats and pickle protocols; what cannot be read is an error below.
+                warnings.simplefilter("ignore")
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InvalidInputError(f"{what} cannot be read: {error.strerror}") from error
     except UnpicklingError as error:
-        problem = (
-            "is a pickle that could run code, and is not loaded; save the state dict alone,"
-            " torch.save(network.state_dict(), FILE), or as .safetensors"
-            if "global" in str(error).lower() or "unsupported" in str(error).lower()
-            else "is damaged or no checkpoint"
-        )
+        problem = PICKLED if _is_pickle(path, str(error)) else "is damaged or no checkpoint"
         raise InvalidInputError(f"{what} {problem}") from error
     except (SafetensorError, *DAMAGE) as error:
         raise InvalidInputError(f"{what} is damaged or no checkpoint") from error
@@ -103,6 +107,13 @@ def fit_weights(module: nn.Module, weights: Weights, path: Path, name: str) -> N
     with torch.no_grad():
         for key, value in weights.items():
             own[key].copy_(value)
+
+
+def _is_pickle(path: Path, reason: str) -> bool:
+    """Whether torch refused a file for what it would call, not for damage."""
+    with path.open("rb") as file:
+        starts_as_pickle = file.read(1) == PICKLE_MAGIC
+    return "Unsupported global" in reason or (starts_as_pickle and "Unsupported operand" in reason)
 
 
 def _tensors(checkpoint: Any, what: str) -> Weights:

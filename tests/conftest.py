@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import random
-from collections.abc import Iterator
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 # Before matplotlib and the BLAS under numpy are loaded.
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 import rich.style  # noqa: F401 (draws from `random` when first imported)
@@ -18,6 +26,10 @@ import torch
 
 # A run's bytes depend on the thread count: gradients of one and two threads differ by 2e-8.
 torch.set_num_threads(1)
+
+# A busy machine is no failure. On CI hypothesis by itself draws the same examples every time.
+hypothesis.settings.register_profile("busy", parent=hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("busy")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +82,71 @@ def _global_generators_untouched() -> Iterator[None]:
     after = _generator_states()
     moved = [name for name in before if before[name] != after[name]]
     assert not moved, f"the global generator of {', '.join(moved)} was drawn from or seeded"
+
+
+@dataclasses.dataclass
+class Forked:
+    """A forked child: a process of its own without a second's import of torch.
+
+    Attributes:
+        pid: of the child.
+        folder: where its output goes.
+    """
+
+    pid: int
+    folder: Path
+
+    def kill(self, signal: int) -> None:
+        """Send a signal; a child that is gone already is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal)
+
+    def wait(self) -> tuple[int, str, str]:
+        """Exit code (minus the signal that ended it), stdout, stderr."""
+        _, status = os.waitpid(self.pid, 0)
+        out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return os.waitstatus_to_exitcode(status), out, err
+
+
+def _in_child(action: Callable[[], int], folder: Path) -> NoReturn:
+    code = 99
+    try:
+        for number, name in ((1, "out"), (2, "err")):
+            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.dup2(descriptor, number)
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+        code = action()
+        sys.stdout.flush()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 (the parent is told)
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@pytest.fixture
+def fork(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Callable[[], int]], Forked]]:
+    """Starts ``action`` in a forked child, its output in files; kills what a test leaves."""
+    children = []
+
+    def start(action: Callable[[], int]) -> Forked:
+        folder = tmp_path_factory.mktemp("forked")
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn where another thread exists; none of ours does.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            _in_child(action, folder)
+        children.append(Forked(pid, folder))
+        return children[-1]
+
+    yield start
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)

@@ -1,7 +1,7 @@
 """The demo's picture and table, as the README shows them.
 
-    python results/demo/run.py            # writes front.png and table.md beside this file
-    python results/demo/run.py --quick    # 64 evaluations, into a temporary folder
+python results/demo/run.py            # writes front.png and table.md beside this file
+python results/demo/run.py --quick    # 64 evaluations, into a temporary folder
 """
 
 from __future__ import annotations

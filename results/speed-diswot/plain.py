@@ -88,9 +88,7 @@ def observe_fast(network: CifarResNet, images: Tensor, labels: Tensor) -> Refere
     with torch.no_grad():
         features = final_map(network, images)
     logits = network.fc(features.mean(dim=(2, 3)))
-    (gradient,) = torch.autograd.grad(
-        functional.cross_entropy(logits, labels), [network.fc.weight]
-    )
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(logits, labels), [network.fc.weight])
     return Reference(correlations(gradient), similarity(features))
 
 

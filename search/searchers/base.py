@@ -21,7 +21,15 @@ from ..domain import Domain
 
 __all__ = ["Searcher", "create_searcher", "list_searchers", "register_searcher"]
 
-_MODULES = ("random", "nsga2")
+_MODULES = (
+    "random",
+    "nsga2",
+    "regularized_evolution",
+    "tpe",
+    "gp",
+    "optuna_nsga2",
+    "optuna_nsga3",
+)
 
 
 class Searcher(abc.ABC):
@@ -40,6 +48,8 @@ class Searcher(abc.ABC):
 
     #: Rows asked at a time: the group that is scored and stored whole.
     group_size: ClassVar[int] = 32
+    #: Evaluations a run may ask for, where the searcher's own work would outgrow scoring.
+    max_evaluations: ClassVar[int | None] = None
 
     def __init__(self, domain: Domain, initial: Matrix, objectives: int, seed: int) -> None:
         self.domain = domain
@@ -93,6 +103,13 @@ def create_searcher(
     """Make a registered searcher; raises ``UnknownNameError`` for an unknown name."""
     _load()
     return _SEARCHERS[name](domain, initial, objectives, seed)
+
+
+def evaluation_limit(name: str) -> int | None:
+    """The most evaluations a searcher takes; raises ``UnknownNameError``."""
+    _load()
+    limit: int | None = getattr(_SEARCHERS[name], "max_evaluations", None)
+    return limit
 
 
 def list_searchers(pattern: str = "*") -> list[str]:

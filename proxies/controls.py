@@ -1,0 +1,83 @@
+"""Teachers that know less: what a teacher-aware score has to do worse with.
+
+A score that ranks as well with the teacher's images shuffled, or with a teacher that says the
+same of every image, has learnt nothing from the teacher, whatever it is called. Each control
+is a pure function of the teacher's taps; a random teacher, the fourth control, is one loaded
+untrained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..searchspace.errors import InvalidInputError
+from .taps import Taps
+
+__all__ = ["constant", "permuted_channels", "shuffled_images"]
+
+
+def permuted_channels(taps: Taps, seed: int = 0) -> Taps:
+    """The same function with its channels named in another order.
+
+    Logits stay as they are, since the classifier's columns move with the features they read.
+    A score that changes depends on how channels happen to be numbered. One order for each
+    number of channels, so that the final map and what is pooled from it stay together.
+
+    Args:
+        taps: of the teacher.
+        seed: of the orders.
+    """
+
+    def permuted(x: Tensor) -> Tensor:
+        count = x.shape[1]
+        return x[:, torch.randperm(count, generator=torch.Generator().manual_seed(seed))]
+
+    return Taps(
+        stages=tuple(permuted(stage) for stage in taps.stages),
+        final_map=permuted(taps.final_map),
+        pooled=permuted(taps.pooled),
+        logits=taps.logits,
+        classifier=None if taps.classifier is None else permuted(taps.classifier),
+    )
+
+
+def shuffled_images(taps: Taps, seed: int = 0) -> Taps:
+    """What the teacher says of one image, said of another; labels stay with their images.
+
+    Args:
+        taps: of the teacher.
+        seed: of the order, in which no image keeps its place.
+
+    Raises:
+        InvalidInputError: for a single image, which cannot be another's.
+    """
+    count = len(taps.pooled)
+    if count < 2:
+        raise InvalidInputError(f"shuffling needs at least 2 images; the teacher saw {count}")
+    # Each image takes the place of the next on one random cycle through all of them.
+    cycle = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    source = torch.empty_like(cycle)
+    source[cycle] = cycle.roll(1)
+    return _mapped(taps, lambda x: x[source])
+
+
+def constant(taps: Taps) -> Taps:
+    """A teacher that says of every image what it says on average.
+
+    Logits are those of the averaged features, the classifier being linear.
+    """
+    return _mapped(taps, lambda x: x.mean(dim=0, keepdim=True).expand_as(x).contiguous())
+
+
+def _mapped(taps: Taps, change: Callable[[Tensor], Tensor]) -> Taps:
+    """Taps with ``change`` made to whatever has images as its first dimension."""
+    return Taps(
+        stages=tuple(change(stage) for stage in taps.stages),
+        final_map=change(taps.final_map),
+        pooled=change(taps.pooled),
+        logits=None if taps.logits is None else change(taps.logits),
+        classifier=taps.classifier,
+    )

@@ -1,0 +1,169 @@
+"""Ours and the plain ways (:mod:`plain`) on the same students: equal values, and seconds."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import plain
+import torch
+from torch import Tensor
+
+from scholarch.proxies.batch import Batch
+from scholarch.proxies.scoring import Scorer
+from scholarch.proxies.teacher import Teacher
+from scholarch.searchspace.architecture import Architecture
+from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
+from scholarch.searchspace.space import SearchSpace
+from scholarch.teacher import load_teacher
+
+T = TypeVar("T")
+
+TEACHERS = ("resnet56-cifar10", "resnet110-cifar10")
+PROXIES = ("diswot-released-semantic", "diswot-relation", "diswot-released")
+SEED = 0
+#: Candidates between two cold runs of ours.
+EVERY = 8
+
+
+def make_teacher(name: str, batch: Batch) -> Teacher:
+    """A random teacher, as released, on the students' own normalisation."""
+    return load_teacher(name, untrained=True, mean=batch.mean, std=batch.std, seed=SEED)
+
+
+def plain_teacher(teacher: Teacher) -> CifarResNet:
+    """A copy in training mode, contiguous, as the released code's would be."""
+    module = copy.deepcopy(teacher.module).train().requires_grad_(True)
+    return module.to(memory_format=torch.contiguous_format)
+
+
+def plain_way(way: str, name: str, batch: Batch) -> plain.Released:
+    """One of the plain ways, with all that it does once."""
+    module = plain_teacher(make_teacher(name, batch))
+    return plain.WAYS[way](module, batch.normalised, batch.labels)
+
+
+def score_cold(space: SearchSpace, archs: list[Architecture], name: str, batch: Batch) -> None:
+    """Everything from nothing: the teacher, its taps, the nested network, 64 scores."""
+    taps = make_teacher(name, batch).observe(batch)
+    Scorer(space, ["diswot-released"], batch=batch, teacher=taps, seed=SEED).score(archs)
+
+
+def score_plain(way: plain.Released, arch: Architecture, seed: int) -> plain.Scores:
+    return way.score(plain.fresh_student(tuple(int(d) for d in str(arch)), 10, seed))
+
+
+def clocked(function: Callable[[], T]) -> tuple[T, tuple[float, float]]:
+    """The result, and wall-clock and processor seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    return result, (time.perf_counter() - wall, time.process_time() - cpu)
+
+
+# ---------------------------------------------------------------------- parity
+
+
+#: Memory layout and precision of the plain way.
+VARIANTS = {
+    "float32, channels-last as ours": (torch.channels_last, torch.float32),
+    "float32, contiguous": (torch.contiguous_format, torch.float32),
+    "float64": (torch.contiguous_format, torch.float64),
+}
+
+
+def parity(
+    space: SearchSpace, archs: list[Architecture], batch: Batch, variants: list[str]
+) -> dict[str, list[float]]:
+    """Largest relative differences between scores of the same nested weights.
+
+    Returns:
+        "A against B" → one number for each of :data:`PROXIES`.
+    """
+    network = space.supernet(seed=SEED, init="normal").train()
+    values: dict[str, list[list[float]]] = {}
+    for name in TEACHERS:
+        taps = make_teacher(name, batch).observe(batch)
+        table = Scorer(space, PROXIES, batch=batch, teacher=taps, seed=SEED).table(archs)
+        values.setdefault("ours", []).extend(np.stack([table[p] for p in PROXIES], 1).tolist())
+    for variant in variants:
+        layout, dtype = VARIANTS[variant]
+        images = batch.normalised.to(dtype).contiguous(memory_format=layout)
+
+        def seen(
+            module: CifarResNet, images: Tensor = images, layout: torch.memory_format = layout
+        ) -> plain.Reference:
+            module.to(images.dtype).to(memory_format=layout)
+            return plain.observe(module, images, batch.labels)
+
+        students = [seen(network.extract(arch)) for arch in archs]
+        for name in TEACHERS:
+            teacher = seen(plain_teacher(make_teacher(name, batch)))
+            scores = [plain.compare(student, teacher) for student in students]
+            rows = [[s.semantic, s.relation, s.total] for s in scores]
+            values.setdefault(f"plain, {variant}", []).extend(rows)
+    pairs = [("ours", f"plain, {variant}") for variant in variants]
+    if len(variants) == len(VARIANTS):
+        pairs += [("plain, float32, contiguous", "plain, float64")]
+    found = {}
+    for a, b in pairs:
+        difference = np.abs(np.array(values[a]) / np.array(values[b]) - 1.0)
+        found[f"{a} against {b}"] = difference.max(axis=0).tolist()
+    return found
+
+
+# ---------------------------------------------------------------------- timing
+
+
+Samples = dict[tuple[str, str], list[list[tuple[float, float]]]]
+
+
+@dataclass
+class Timings:
+    """Wall-clock and processor seconds by (way, teacher), round by round.
+
+    Attributes:
+        once: what a plain way does once: loading the teacher, and its pass where cached.
+        each: of every candidate of a plain way, or of every cold run of ours over all 64.
+    """
+
+    once: Samples = field(default_factory=lambda: defaultdict(list))
+    each: Samples = field(default_factory=lambda: defaultdict(list))
+
+
+def measure(
+    space: SearchSpace,
+    archs: list[Architecture],
+    timed: list[Architecture],
+    batch: Batch,
+    rounds: int,
+) -> Timings:
+    timings = Timings()
+    every = EVERY if len(timed) == len(archs) else len(timed) // 2
+    for name in TEACHERS:  # nothing lazy is left to be charged to either side
+        score_cold(space, archs[:4], name, batch)
+        plain_way("cached", name, batch).score(plain.fresh_student((1, 1, 1), 10, 0))
+    for round_ in range(rounds):
+        began = time.perf_counter()
+        keys = [(way, name) for name in TEACHERS for way in plain.WAYS]
+        ways: dict[tuple[str, str], plain.Released] = {}
+        for way, name in keys:
+            ways[way, name], seconds = clocked(partial(plain_way, way, name, batch))
+            timings.once[way, name].append([seconds])
+        for key in [*keys, *(("ours", name) for name in TEACHERS)]:
+            timings.each[key].append([])
+        for i, arch in enumerate(timed):
+            for key, scorer in ways.items():
+                _, seconds = clocked(partial(score_plain, scorer, arch, i))
+                timings.each[key][-1].append(seconds)
+            if i % every == every - 1:
+                for name in TEACHERS:
+                    _, seconds = clocked(partial(score_cold, space, archs, name, batch))
+                    timings.each["ours", name][-1].append(seconds)
+        print(f"round {round_ + 1} of {rounds}: {time.perf_counter() - began:.0f} s", flush=True)
+    return timings

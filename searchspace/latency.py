@@ -1,0 +1,125 @@
+"""Latency tables: what an architecture costs on one device, in milliseconds.
+
+The simplest table is a CSV file with a line an architecture; it knows just those.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from .space import Matrix, SearchSpace
+
+__all__ = ["ArchitectureTable", "load_table"]
+
+_ARCH_COLUMNS = ("arch", "arch_str", "architecture")
+_LATENCY_COLUMNS = ("latency_ms", "latency", "ms")
+
+
+class ArchitectureTable:
+    """Measured latencies of whole architectures of one space.
+
+    Args:
+        space: whose notation the architectures are written in.
+        device: name of the device.
+        latencies: notation → milliseconds.
+        fingerprint: of the file.
+        source: where it came from, for messages.
+
+    Raises:
+        InvalidInputError: if an architecture is none of the space's, or a latency is no
+            positive number.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        device: str,
+        latencies: dict[str, float],
+        *,
+        fingerprint: str = "",
+        source: str = "table",
+    ) -> None:
+        self.device = device
+        self.fingerprint = fingerprint
+        archs = []
+        for line, (text, latency) in enumerate(latencies.items(), start=2):
+            if not (math.isfinite(latency) and latency > 0):
+                raise InvalidInputError(
+                    f"{source}, line {line}: latency {latency} of {text!r}; need positive ms"
+                )
+            try:
+                archs.append(space.parse(text))
+            except InvalidInputError as error:
+                raise InvalidInputError(
+                    f"{source} is no table of space {space.name!r}: line {line}: {error}"
+                ) from error
+        self.rows: Matrix = space.encode(archs)
+        self._by_key = dict(zip(space.keys(self.rows), latencies.values(), strict=True))
+
+    def latency(self, space: SearchSpace, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Milliseconds of N architectures, ``[N]``; NaN where the table has none."""
+        keys = space.keys(matrix)
+        return np.array([self._by_key.get(key, math.nan) for key in keys], dtype=np.float64)
+
+
+def load_table(path: str | Path, space: SearchSpace) -> ArchitectureTable:
+    """Read a CSV table; the device is called as the file is.
+
+    One column is called ``arch`` (or ``arch_str``, ``architecture``) and holds the space's
+    notation; the latency in ms is the column ``latency_ms``, ``latency`` or ``ms``, or the
+    only other one. The file may be gzipped.
+
+    Raises:
+        InvalidInputError: if the file cannot be read, lacks a column, repeats an
+            architecture or belongs to another space.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"cannot read the latency table {path}: {error}") from error
+    reader = csv.DictReader(text.splitlines())
+    names = list(reader.fieldnames or ())
+    arch_column = next((name for name in _ARCH_COLUMNS if name in names), None)
+    if arch_column is None:
+        raise InvalidInputError(
+            f"latency table {path} has columns {', '.join(names) or 'none'}; one has to be arch"
+        )
+    others = [name for name in names if name != arch_column]
+    column = next((name for name in _LATENCY_COLUMNS if name in others), None)
+    if column is None and len(others) == 1:
+        column = others[0]
+    if column is None:
+        raise InvalidInputError(
+            f"latency table {path} has columns {', '.join(names)}; call the latency latency_ms"
+        )
+    latencies: dict[str, float] = {}
+    for line, row in enumerate(reader, start=2):
+        arch = (row[arch_column] or "").strip()
+        if arch in latencies:
+            raise InvalidInputError(f"{path}, line {line}: {arch!r} stands there twice")
+        try:
+            latencies[arch] = float(row[column] or "")
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{path}, line {line}: latency {row[column]!r} is no number"
+            ) from error
+    if not latencies:
+        raise InvalidInputError(f"latency table {path} has no line")
+    device = path.name.removesuffix(".gz").removesuffix(".csv")
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return ArchitectureTable(
+        space, device, latencies, fingerprint=fingerprint, source=str(path)
+    )

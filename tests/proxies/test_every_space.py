@@ -1,0 +1,71 @@
+"""Every proxy on every registered space: finite, and the same alone and in company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scholarch.proxies.batch import Batch
+from scholarch.proxies.registry import get_proxy, list_proxies
+from scholarch.proxies.scoring import Scorer
+from scholarch.proxies.taps import Taps
+from scholarch.searchspace.errors import InvalidInputError
+from scholarch.searchspace.space import SearchSpace, create_space, list_spaces
+
+IMAGES, CLASSES = 8, 4
+
+pytestmark = pytest.mark.parametrize("name", list_spaces())
+
+
+def make_batch() -> Batch:
+    images = torch.rand(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(IMAGES) % CLASSES
+    return Batch(images, labels, CLASSES, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+
+
+def make_taps() -> Taps:
+    generator = torch.Generator().manual_seed(9)
+    final = torch.rand(IMAGES, 16, 4, 4, generator=generator)
+    classifier = torch.randn(CLASSES, 16, generator=generator)
+    pooled = final.mean(dim=(2, 3))
+    return Taps((final,), final, pooled, pooled @ classifier.T, classifier)
+
+
+BATCH, TAPS = make_batch(), make_taps()
+
+
+@pytest.fixture
+def space(name: str) -> SearchSpace:
+    return create_space(name, num_classes=CLASSES, resolution=32, width_mult=0.25)
+
+
+def test_every_proxy_is_finite_and_the_same_in_company(space: SearchSpace) -> None:
+    lacks = {"bn", "relu"} - space.supernet().traits
+    # The released semantic score compares channel by channel; widths here are anyone's.
+    proxies = [
+        proxy
+        for proxy in list_proxies()
+        if not get_proxy(proxy).needs & lacks and not proxy.startswith("diswot-released")
+    ]
+    scorer = Scorer(space, proxies, batch=BATCH, teacher=TAPS)
+    archs = space.sample(4, seed=1)
+    together = scorer.table(archs)
+    assert not together.failures
+    assert {"expr", "diswot", "jacov"} <= set(together)
+    for i, arch in enumerate(archs):
+        alone = scorer.table([arch])
+        assert {p: float(c[0]) for p, c in alone.items()} == {
+            p: float(c[i]) for p, c in together.items()
+        }
+    for proxy in ("expr", "diswot", *({"snip", "grad_norm", "synflow"} & set(together))):
+        assert len(np.unique(together[proxy])) == len({arch.key for arch in archs})
+
+
+def test_a_lacking_trait_is_refused_by_name(space: SearchSpace) -> None:
+    for trait, proxy in {"relu": "naswot", "bn": "synflow"}.items():
+        if trait in space.supernet().traits:
+            assert np.isfinite(Scorer(space, [proxy], batch=BATCH).table(space.sample(1))[proxy])
+        else:
+            with pytest.raises(InvalidInputError, match=f"{proxy}.*lack"):
+                Scorer(space, [proxy], batch=BATCH)
