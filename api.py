@@ -73,7 +73,7 @@ def score(
         >>> archs = [space.parse("111"), space.parse("777")]
         >>> table = scholarch.score(space, archs, proxies=["macs"])
         >>> table["macs"].tolist()
-        [12501632.0, 88786560.0]
+        [12501632.0, 97436288.0]
     """
     proxies = (proxies,) if isinstance(proxies, str) else proxies
     names = tuple(dict.fromkeys(proxies or (DEFAULT,)))

@@ -129,7 +129,7 @@ def score_command(
     from .searchspace.space import create_space
 
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"cannot read {file}: {error}") from error
     dataset = load_data(data)
@@ -140,7 +140,13 @@ def score_command(
         resolution=batch.images.shape[-1],
         in_channels=batch.images.shape[1],
     )
-    archs = [where.parse(line) for line in lines if line and not line.startswith("#")]
+    archs = []
+    for number, line in enumerate(lines, start=1):
+        if line and not line.startswith("#"):
+            try:
+                archs.append(where.parse(line))
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{file}, line {number}, {line!r}: {error}") from error
     if not archs:
         raise InvalidInputError(f"{file} lists no architecture; write one a line")
     guide = _teacher(teacher, data, weights, untrained, tap)
@@ -282,7 +288,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a character shows its code, not a traceback.
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors="backslashreplace")
     command = typer.main.get_command(app)
     try:
         code = command.main(

@@ -64,12 +64,12 @@ class SearchConsole:
 
     def stop(self) -> None:
         """Leave the bars as they are."""
-        self._progress.stop()
+        if self._tasks:  # without, it would print a blank line before an error's one line
+            self._progress.stop()
 
     def update(self, step: Step) -> None:
         """Show how far the run is."""
         if step.phase not in self._tasks:
-            # Not before: an error on the way here then is one line, without a blank one.
             self._progress.start()
             self._tasks[step.phase] = self._progress.add_task(step.phase, total=step.total, best="")
         best = "" if math.isnan(step.best) else f"best {step.best:.4g}  {step.text}"

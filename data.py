@@ -18,7 +18,7 @@ from .searchspace.registry import Registry
 
 __all__ = ["DataSet", "Part", "list_data", "load_batch", "load_data", "register_data"]
 
-DataSpec: TypeAlias = "str | os.PathLike[str] | tuple[Any, Any] | Mapping[str, Any] | DataSet"
+DataSpec: TypeAlias = str | os.PathLike[str] | tuple[Any, Any] | Mapping[str, Any] | DataSet
 DataFactory = Callable[..., DataSet]
 
 DATA: Registry[DataFactory] = Registry("data set")

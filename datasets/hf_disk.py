@@ -7,6 +7,7 @@ set's is run: the folder holds Arrow files and JSON.
 from __future__ import annotations
 
 import io
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,18 +53,11 @@ def read_hf(folder: Path, *, seed: int, val_fraction: float) -> DataSet:
             found, or an image cannot be read or has another size.
     """
     what = f"data folder {str(folder)!r}"
+    library = _library(what)
     try:
-        import datasets
-    except ImportError as error:
-        raise InvalidInputError(
-            f"{what} is a Hugging Face data set, for which the library 'datasets' is missing;"
-            " install it with: pip install 'scholarch[hf]'"
-        ) from error
-
-    splits: dict[str, Any]
-    try:
-        loaded = datasets.load_from_disk(str(folder), keep_in_memory=False)
-        splits = {**loaded} if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+        loaded = library.load_from_disk(str(folder), keep_in_memory=False)
+        is_dict = isinstance(loaded, library.DatasetDict)
+        splits: dict[str, Any] = {**loaded} if is_dict else {"train": loaded}
     # pyarrow's errors are subclasses of these; a damaged JSON file is a ValueError.
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -72,11 +66,14 @@ def read_hf(folder: Path, *, seed: int, val_fraction: float) -> DataSet:
         raise InvalidInputError(
             f"{what} has the splits {', '.join(splits) or 'none'}; need one called train"
         )
-    columns = _find_columns(splits["train"].features, what)
+    columns = _find_columns(library, splits["train"].features, what)
     parts: dict[str, Part | None] = {}
     for part, names in (("train", ("train",)), ("val", VALIDATION), ("test", ("test",))):
         name = next((name for name in names if name in splits), None)
-        parts[part] = None if name is None else _read(splits[name], columns, f"{what}, {name}")
+        if name is None:
+            parts[part] = None
+        else:
+            parts[part] = _read(library, splits[name], columns, f"{what}, {name}")
     train = parts["train"]
     if train is None:
         raise RuntimeError("the training part was looked for above")
@@ -91,9 +88,26 @@ def read_hf(folder: Path, *, seed: int, val_fraction: float) -> DataSet:
     )
 
 
-def _find_columns(features: Any, what: str) -> _Columns:
+def _library(what: str) -> Any:
+    """The library; as a value, since this package's own ``datasets`` misleads type checkers."""
+    try:
+        library = import_module("datasets")
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{what} is a Hugging Face data set, for which the library 'datasets' is missing;"
+            " install it with: pip install 'scholarch[hf]'"
+        ) from error
+    if not hasattr(library, "load_from_disk"):
+        place = next(iter(getattr(library, "__path__", [])), "the working folder")
+        raise InvalidInputError(
+            f"{what} is a Hugging Face data set, and the library 'datasets' is hidden by {place};"
+            " start from another folder"
+        )
+    return library
+
+
+def _find_columns(library: Any, features: Any, what: str) -> _Columns:
     """The image and the label column, by the types of their features."""
-    import datasets
 
     def find(kind: type[Any], wanted: tuple[str, ...], hint: str) -> str:
         found = [name for name, feature in features.items() if isinstance(feature, kind)]
@@ -107,8 +121,8 @@ def _find_columns(features: Any, what: str) -> _Columns:
             )
         return chosen[0]
 
-    image = find(datasets.Image, ("image", "img"), "see cast_column and remove_columns")
-    label = find(datasets.ClassLabel, LABELS, "see class_encode_column and remove_columns")
+    image = find(library.Image, ("image", "img"), "see cast_column and remove_columns")
+    label = find(library.ClassLabel, LABELS, "see class_encode_column and remove_columns")
     return _Columns(image, label, tuple(features[label].names))
 
 
@@ -116,15 +130,13 @@ def _kind(feature: Any) -> str:
     return str(getattr(feature, "dtype", type(feature).__name__))
 
 
-def _read(split: Any, columns: _Columns, what: str) -> Part:
-    import datasets
-
+def _read(library: Any, split: Any, columns: _Columns, what: str) -> Part:
     for name in (columns.image, columns.label):
         if name not in split.features:
             raise InvalidInputError(f"{what} has no column {name!r}, which the split train has")
     # Undecoded, so that a broken image is told by its number and none is fetched from afar.
     rows = split.select_columns([columns.image, columns.label]).with_format(None)
-    rows = rows.cast_column(columns.image, datasets.Image(decode=False))
+    rows = rows.cast_column(columns.image, library.Image(decode=False))
     images: list[npt.NDArray[np.uint8]] = []
     labels: list[int] = []
     for i, row in enumerate(rows):

@@ -75,6 +75,10 @@ def _encode(text: Any, codec: Any) -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes() -> bytes:
+    return b""  # has a spelling of its own
+
+
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return _Array(_as_array(raw, dtype, shape, order in ("F", b"F")))
 
@@ -96,6 +100,7 @@ def _as_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> npt.NDArray[An
 #: Every global that is followed. None of the real ones is ever imported.
 _GLOBALS: Final = {
     "_codecs encode": _Global(_encode),
+    "__builtin__ bytes": _Global(_no_bytes),
     "numpy ndarray": _Global(None),  # an argument only, never called
     "numpy dtype": _Global(_new_dtype),
     "numpy.core.multiarray _reconstruct": _Global(_new_array),

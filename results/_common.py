@@ -63,7 +63,7 @@ def parse_options(script: str, description: str, needs: Sequence[str]) -> Option
     parser.add_argument(
         "--data",
         type=Path,
-        default=os.environ.get("SCHOLARCH_DATA"),
+        default=os.environ.get("SCHOLARCH_DATA") or None,
         help="folder of real data (default: SCHOLARCH_DATA)",
     )
     parser.add_argument(

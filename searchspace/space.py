@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .elastic import ElasticNetwork
+    from .latency import ArchitectureTable
 
 __all__ = ["Columns", "Matrix", "SearchSpace", "create_space", "list_spaces", "register_space"]
 
@@ -50,9 +51,9 @@ class SearchSpace(abc.ABC):
         InvalidInputError: if a number is below 1.
     """
 
-    #: Costs that :meth:`cost` returns, in order. ``macs`` are multiply-accumulates of one
-    #: image, ``flops`` = 2 × ``macs``, ``depth`` counts weighted layers on the longest path.
-    cost_names: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth")
+    #: Costs that need no table. ``macs`` are multiply-accumulates of one image, ``flops`` =
+    #: 2 × ``macs``, ``depth`` counts weighted layers on the longest path.
+    own_costs: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth")
 
     def __init__(
         self,
@@ -77,13 +78,14 @@ class SearchSpace(abc.ABC):
         self.num_classes = num_classes
         self.resolution = resolution
         self.in_channels = in_channels
+        self._tables: dict[str, ArchitectureTable] = {}
         self._cardinalities = np.array([len(gene.values) for gene in self.genes], dtype=np.int64)
 
     # ------------------------------------------------------------------ to implement
 
     @abc.abstractmethod
     def _cost(self, matrix: Matrix, resolution: int) -> Columns:
-        """Every column of :attr:`cost_names` but ``flops``, without building anything."""
+        """Every column of :attr:`own_costs` but ``flops``, without building anything."""
 
     @abc.abstractmethod
     def _format(self, choices: tuple[int, ...]) -> str:
@@ -121,6 +123,39 @@ class SearchSpace(abc.ABC):
     def size(self) -> int:
         """Number of gene combinations, a Python int of any size."""
         return math.prod(int(count) for count in self._cardinalities)
+
+    @property
+    def cost_names(self) -> tuple[str, ...]:
+        """Costs that :meth:`cost` returns, in order; a table adds ``latency:<device>``."""
+        return (*self.own_costs, *(f"latency:{device}" for device in self._tables))
+
+    @property
+    def tables(self) -> dict[str, ArchitectureTable]:
+        """Latency tables by device."""
+        return dict(self._tables)
+
+    def attach(self, table: ArchitectureTable) -> None:
+        """Let :meth:`cost` read a latency table.
+
+        Raises:
+            InvalidInputError: if there is a table of that device already.
+        """
+        if table.device in self._tables:
+            raise InvalidInputError(
+                f"two latency tables of device {table.device!r}; rename one of the files"
+            )
+        self._tables[table.device] = table
+
+    def known_rows(self) -> Matrix | None:
+        """Rows that every attached table knows, ``[N, genes]``; ``None`` without a table."""
+        rows: Matrix | None = None
+        for table in self._tables.values():
+            if rows is None:
+                rows = table.rows
+            else:
+                known = set(self.keys(table.rows))
+                rows = rows[[key in known for key in self.keys(rows)]]
+        return rows
 
     def valid(self, matrix: Matrix) -> npt.NDArray[np.bool_]:
         """Which rows are architectures of this space, shape ``[N]``."""
@@ -263,11 +298,14 @@ class SearchSpace(abc.ABC):
         Returns:
             Name → float64 ``[N]`` for each of :attr:`cost_names`. ``params`` count trainable
             parameters, ``macs`` multiply-accumulates of convolutions and linear layers for one
-            image (what most papers print as FLOPs), ``flops`` = 2 × ``macs``.
+            image (what most papers print as FLOPs), ``flops`` = 2 × ``macs``;
+            ``latency:<device>`` are ms, NaN where the table does not know the architecture.
         """
         matrix = archs if isinstance(archs, np.ndarray) else self.encode(archs)
         columns = self._cost(matrix, self.resolution if resolution is None else resolution)
         columns["flops"] = 2.0 * columns["macs"]
+        for device, table in self._tables.items():
+            columns[f"latency:{device}"] = table.latency(self, matrix)
         return {name: columns[name] for name in self.cost_names}
 
     def __repr__(self) -> str:

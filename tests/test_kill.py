@@ -74,7 +74,7 @@ def as_undisturbed(out: Path, undisturbed: Path) -> None:
     assert json.loads((out / "run.json").read_text())["finished"] is True
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_9_at_random_several_times_in_a_row(
     seed: int, fork: Fork, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -103,13 +103,16 @@ def test_kill_9_at_random_several_times_in_a_row(
     as_undisturbed(out, undisturbed)
 
 
-def test_kill_9_at_each_step_of_the_first_half_second(
-    fork: Fork, undisturbed: Path, tmp_path: Path
-) -> None:
+def test_kill_9_at_each_step_of_the_beginning(fork: Fork, tmp_path: Path) -> None:
     """Where the folder, its lock, run.json and the store come into being."""
+    brief = (
+        "search --space resnet-cifar-s0 --data digits --batch-size 8 --evaluations 4 --proxy macs"
+    )
+    runs = [[*brief.split(), "--quiet", "--out", str(tmp_path / str(i))] for i in range(9)]
+    assert fork(lambda: main(runs[8])).wait() == (0, "", "")
     for i in range(8):
         out = tmp_path / str(i)
-        child = fork(lambda out=out: main(words(out)))  # type: ignore[misc]
+        child = fork(lambda i=i: main(runs[i]))  # type: ignore[misc]
         deadline = time.monotonic() + 20
         step = (".lock", "run.json", "candidates.sqlite", "candidates.sqlite-wal")[i % 4]
         while not (out / step).exists() and time.monotonic() < deadline:
@@ -117,9 +120,8 @@ def test_kill_9_at_each_step_of_the_first_half_second(
         time.sleep(0.002 * (i // 4))
         child.kill(signal.SIGKILL)
         child.wait()
-        code, _, err = fork(lambda out=out: main(words(out, "--quiet"))).wait()  # type: ignore[misc]
-        assert (code, err) == (0, "")
-        assert (out / "pareto.csv").read_bytes() == (undisturbed / "pareto.csv").read_bytes()
+        assert fork(lambda i=i: main(runs[i])).wait() == (0, "", "")  # type: ignore[misc]
+        assert (out / "pareto.csv").read_bytes() == (tmp_path / "8" / "pareto.csv").read_bytes()
 
 
 @pytest.mark.parametrize("signals", [1, 3])
@@ -173,9 +175,9 @@ def test_two_processes_in_one_folder(fork: Fork, undisturbed: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_real_process(undisturbed: Path, tmp_path: Path) -> None:
-    """Through the installed command: killed, interrupted, then whole, with other hash seeds.
+    """Through the installed command: interrupted, then finished from another working folder.
 
-    The same bytes from another working folder, a relative --out and other thread counts.
+    The same bytes with other hash seeds and thread counts.
     """
     script = Path(sys.executable).with_name("scholarch")
     out = tmp_path / "run"
@@ -191,19 +193,20 @@ def test_a_real_process(undisturbed: Path, tmp_path: Path) -> None:
             text=True,
         )
 
-    for i, number in enumerate((signal.SIGKILL, signal.SIGINT)):
-        rows = stored(out)
-        process = start(tmp_path, i)
-        while watch(out) == rows and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(number)
-        printed, err = process.communicate()
-        assert "Traceback" not in err
-        assert rows <= stored(out)
-        assert (process.returncode, printed) == (-9 if number == signal.SIGKILL else 130, "")
-    assert err.splitlines()[-1].startswith("stopped; what was scored is kept in run. Run the same")
+    process = start(tmp_path, 0)
+    while not watch(out) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, err = process.communicate()
+    assert (process.returncode, printed) == (130, "")
+    last = err.splitlines()[-1]
+    assert last == "stopped; what was scored is kept in run. Run the same command to go on."
+    assert "Traceback" not in err
+    rows = stored(out)
+    assert rows
     process = start(Path.cwd(), 1)
     printed, err = process.communicate()
     assert process.returncode == 0, err
     assert "best student: " in printed
+    assert rows <= stored(out)
     as_undisturbed(out, undisturbed)

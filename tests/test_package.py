@@ -26,7 +26,7 @@ import scholarch
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-NOT_PACKAGES = {"build", "dist", "results", "runs", "tests"}
+NOT_PACKAGES = {"build", "dist", "docs", "results", "runs", "tests"}
 HEAVY = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "timm", "torch", "torchvision"}
 
 

@@ -58,7 +58,7 @@ def sentences(rows: Sequence[Row], verdicts: Mapping[str, str]) -> str:
     lines = [
         f"- The parameter count ranks distilled accuracies with τ = {params.tau_mean:.3f}. Of"
         f" {len(scored)} training-free scores "
-        + (f"better: {names}." if better else "none ranks better."),
+        + (f"these rank better: {names}." if better else "none ranks better."),
     ]
     free = [name for name, text in verdicts.items() if text.startswith("teacher-free")]
     lines.append(

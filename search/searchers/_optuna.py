@@ -48,15 +48,18 @@ class OptunaSearcher(Searcher):
 
     #: Asks of the sampler a row, on average over a group.
     tries: ClassVar[int] = 4
+    #: Whether the sampler is told which genes' values have an order.
+    ordered: ClassVar[bool] = True
 
     def __init__(self, domain: Domain, initial: Matrix, objectives: int, seed: int) -> None:
         super().__init__(domain, initial, objectives, seed)
         import optuna
 
         self._names = [f"{i}:{gene.name}" for i, gene in enumerate(domain.space.genes)]
-        self._distributions = dict(
-            zip(self._names, map(_distribution, domain.space.genes), strict=True)
-        )
+        self._distributions = {
+            name: _distribution(gene, self.ordered)
+            for name, gene in zip(self._names, domain.space.genes, strict=True)
+        }
         # Rows outside a space come up only where it restricts its genes' combinations.
         self._restricted = type(domain.space).valid is not SearchSpace.valid
         self._pending: dict[str, Trial] = {}
@@ -190,7 +193,7 @@ class GeneticOptunaSearcher(OptunaSearcher):
     Their parents are picked when a generation's count of finished trials is full, whoever of
     it is still unfinished is never a parent: infeasible trials are therefore told after the
     group they came up in. Trials that were merely added belong to no generation either, so
-    rows of other origin are queued and asked for.
+    rows of other origin are queued and asked for like any other.
     """
 
     tries = 8
@@ -205,7 +208,11 @@ class GeneticOptunaSearcher(OptunaSearcher):
 
     def _adopt(self, row: Matrix, values: npt.NDArray[np.float64] | None) -> None:
         self._study.enqueue_trial(self._params(row))
-        self._finish(self._study.ask(self._distributions), row, values)
+        trial = self._study.ask(self._distributions)
+        # A queued trial brings its own parameters, and Optuna samples none before one is asked
+        # for; but it is by sampling that a trial enters a generation.
+        _ = trial.relative_params
+        self._finish(trial, row, values)
 
     def tell(self, rows: Matrix, objectives: npt.NDArray[np.float64]) -> None:
         super().tell(rows, objectives)
@@ -215,7 +222,7 @@ class GeneticOptunaSearcher(OptunaSearcher):
         self._refused = []
 
 
-def _distribution(gene: Gene) -> BaseDistribution:
+def _distribution(gene: Gene, ordered: bool) -> BaseDistribution:
     """Over indices of the gene's values.
 
     Values that rise or fall are amounts (widths, depths, kernels): as integers, neighbours
@@ -224,7 +231,8 @@ def _distribution(gene: Gene) -> BaseDistribution:
     """
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    if list(gene.values) in (sorted(gene.values), sorted(gene.values, reverse=True)):
+    rises = list(gene.values) in (sorted(gene.values), sorted(gene.values, reverse=True))
+    if ordered and rises:
         return IntDistribution(0, len(gene.values) - 1)
     return CategoricalDistribution(range(len(gene.values)))
 

@@ -39,7 +39,7 @@ def read(text: str, *, blocks: int, stages: int, width_mult: float) -> Lists:
             resolution ``r`` is ignored, since it belongs to the loader; ``wid`` has to be
             empty or the space's width.
         blocks: length of ``ks`` and ``e``.
-        stages: length of ``d``; one less is read where the last stage has one block.
+        stages: length of ``d``.
         width_mult: the space's.
 
     Raises:

@@ -208,11 +208,16 @@ class MobileNetSpace(StagedSpace):
         if lists["d"] is None:
             raise InvalidInputError(f"an architecture of {self.name!r} needs its depths, d")
         choices = [0] * len(self.genes)
-        for i, (stage, depth) in enumerate(zip(stages, lists["d"], strict=True)):
+        # A stage without a choice takes any depth down to its own, as once-for-all's code does.
+        depths = [
+            min(depth, *stage.depths) if len(stage.depths) == 1 else depth
+            for stage, depth in zip(stages, lists["d"], strict=True)
+        ]
+        for i, (stage, depth) in enumerate(zip(stages, depths, strict=True)):
             index = Gene(f"d of stage {i + 1}", stage.depths).index(depth)
             self._choose(choices, ("d", i), index)
         for kind in ("ks", "e"):
-            self._parse_blocks(kind, lists[kind], lists["d"], choices)
+            self._parse_blocks(kind, lists[kind], depths, choices)
         return choices
 
     def _parse_blocks(

@@ -235,9 +235,7 @@ class ElasticPlainNet(ElasticNetwork):
             layers = nn.ModuleList()
             for j in range(stage.layers):
                 step = stride if j == 0 else 1
-                layers.append(
-                    _ElasticLayer(previous, stage.width, stage.bottleneck, step, j == 0)
-                )
+                layers.append(_ElasticLayer(previous, stage.width, stage.bottleneck, step, j == 0))
                 previous = stage.width
             self.stages.append(layers)
         self.head = ElasticConvNorm(previous, largest.head, eps=EPS)

