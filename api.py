@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,17 @@ def find_student(
         seed=seed,
         out=Path(out) if out is not None else None,
         command=command
-        or command_line(space, batch, guide, bounds, proxies, searcher, evaluations, seed, out),
+        or command_line(
+            space,
+            replace(batch, name=str(data)) if isinstance(data, str | Path) else batch,
+            guide,
+            bounds,
+            proxies,
+            searcher,
+            evaluations,
+            seed,
+            out,
+        ),
         progress=progress,
     )
 
@@ -233,11 +244,12 @@ def command_line(
     """The shell line of a search that was started from Python, as far as there is one."""
     words = ["scholarch", "search", "--space", space.name, "--data", batch.name]
     if teacher is not None:
-        words += ["--teacher", teacher.name]
+        words += ["--teacher", teacher.name, *([] if teacher.trained else ["--untrained"])]
     for name, bound in budget.bounds.items():
         words += [f"--max-{name}", f"{bound:.12g}"]
     for name in proxies or ():
         words += ["--proxy", name]
     words += ["--searcher", searcher, "--evaluations", str(evaluations), "--seed", str(seed)]
+    words += ["--batch-size", str(len(batch))]
     words += ["--out", str(out) if out is not None else "RUN"]
     return shlex.join(words)

@@ -22,6 +22,8 @@ from .registry import register_proxy
 
 __all__ = ["diswot", "diswot_relation", "diswot_released", "diswot_semantic", "teacher_of"]
 
+#: Below it ``torch.nn.functional.normalize`` stops dividing by the norm.
+_EPS = 1e-12
 _NEEDS = {"forward", "teacher", "labels"}
 
 
@@ -125,8 +127,8 @@ def diswot_released_semantic(probe: Probe) -> float:
     """−Σ (E_S − E_T)² / (K·C), E the row-normalised g gᵀ by channels, per class.
 
     Row i of E is sign(gᵢ) ĝ, so the sum has the closed form
-    −(2 − 2·mean_K[mean_C(sign g_S ⊙ sign g_T) · cos(g_S, g_T)]), less what classes with zero
-    gradients leave out.
+    −(2 − 2·mean_K[mean_C(sign g_S ⊙ sign g_T) · cos(g_S, g_T)]); classes with next to no
+    gradient count for less, as they do in the released code.
 
     Raises:
         InvalidInputError: if teacher and student differ in channels.
@@ -138,11 +140,24 @@ def diswot_released_semantic(probe: Probe) -> float:
             f"the student has {g_s.shape[1]} final channels, the teacher {g_t.shape[1]}; the"
             " released semantic score needs equally many; use diswot-semantic"
         )
-    # Σ_i ‖row i‖² is the share of non-zero signs, 1 for all but degenerate gradients.
-    norm_s, norm_t = g_s.sign().square().mean(dim=1), g_t.sign().square().mean(dim=1)
-    signs = (g_s.sign() * g_t.sign()).mean(dim=1)
-    cosine = functional.cosine_similarity(g_s, g_t, dim=1)
-    return -float((norm_s + norm_t - 2.0 * signs * cosine).mean())
+    rows_s, unit_s = _row_lengths(g_s)
+    rows_t, unit_t = _row_lengths(g_t)
+    cosine = (unit_s * unit_t).sum(dim=1)
+    squares = rows_s.square().mean(dim=1) + rows_t.square().mean(dim=1)
+    return -float((squares - 2.0 * (rows_s * rows_t).mean(dim=1) * cosine).mean())
+
+
+def _row_lengths(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Signed lengths of the normalised rows gᵢ·g, ``[K, C]``, and their direction ĝ.
+
+    Normalising divides by max(|gᵢ|‖g‖, 1e-12): a row has length 1 unless the class has next
+    to no gradient, as absent classes have under saturated logits. In float64, since the
+    squares of such gradients underflow.
+    """
+    g = gradient.double()
+    norm = g.norm(dim=1, keepdim=True)
+    lengths = (g.abs() * norm / _EPS).clamp_max(1.0)
+    return g.sign() * lengths, g / norm.clamp_min(torch.finfo(g.dtype).tiny)
 
 
 @register_proxy(

@@ -45,16 +45,23 @@ class ReferenceRank:
         # A sample of equal values has no spread of its own: take the value's size.
         self._scale = spread or float(np.ptp(finite)) or abs(float(finite[0])) or 1.0
 
-    def __call__(self, scores: Column) -> Column:
-        """Rank fractions of scores ``[N]``; NaN stays NaN."""
+    def log(self, scores: Column) -> Column:
+        """Logarithms of the rank fractions of scores ``[N]``, < 0; NaN stays NaN.
+
+        The upper tail is told apart where the fraction itself has long rounded to 1.
+        """
         scores = np.asarray(scores, dtype=np.float64)
-        inside = np.interp(scores, self._values, self._ranks)
+        inside = np.log(np.interp(scores, self._values, self._ranks))
         below = np.maximum(self._values[0] - scores, 0.0) / self._scale
         above = np.maximum(scores - self._values[-1], 0.0) / self._scale
-        low = self._ranks[0] / (1.0 + below)
-        high = 1.0 - (1.0 - self._ranks[-1]) / (1.0 + above)
+        low = np.log(self._ranks[0]) - np.log1p(below)
+        high = np.log1p((self._ranks[-1] - 1.0) / (1.0 + above))
         out = np.where(below > 0, low, np.where(above > 0, high, inside))
         return np.asarray(np.where(np.isnan(scores), np.nan, out))
+
+    def __call__(self, scores: Column) -> Column:
+        """Rank fractions of scores ``[N]``; NaN stays NaN."""
+        return np.asarray(np.exp(self.log(scores)))
 
 
 def log_rank_sum(columns: Mapping[str, Column], reference: Mapping[str, Column]) -> Column:
@@ -64,5 +71,5 @@ def log_rank_sum(columns: Mapping[str, Column], reference: Mapping[str, Column])
         columns: oriented scores of N candidates, by proxy.
         reference: oriented scores of the reference sample, by the same names.
     """
-    parts = [np.log(ReferenceRank(reference[name])(column)) for name, column in columns.items()]
+    parts = [ReferenceRank(reference[name]).log(column) for name, column in columns.items()]
     return np.asarray(np.sum(parts, axis=0, dtype=np.float64))

@@ -162,7 +162,8 @@ class ProcessEngine:
             if not self._run([[arch]], keep):
                 return
         reason = f"{TRIES} workers in a row died while scoring it alone"
-        keep([arch], [dict.fromkeys(self._names, CandidateScore(math.nan, reason))])
+        failed = CandidateScore(math.nan, reason)
+        keep([arch], [dict.fromkeys(self._names, failed)])
 
     def _open_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -90,9 +90,8 @@ def _timm(folder: Path, config: dict[str, Any], request: TeacherRequest) -> Teac
     weights = None if request.untrained else _weights(folder, request)
     network = load_timm_model(replace(request, name=name, weights=weights))
     pretrained = config.get("pretrained_cfg", {})
-    own = {
-        key: tuple(float(value) for value in pretrained[key])
-        for key in ("mean", "std")
-        if isinstance(pretrained.get(key), list)
-    }
-    return replace(network, source=f"timm {name}, folder {folder.name}", **own)
+    mean, std = (
+        tuple(float(value) for value in pretrained[key]) if key in pretrained else default
+        for key, default in (("mean", network.mean), ("std", network.std))
+    )
+    return replace(network, source=f"timm {name}, folder {folder.name}", mean=mean, std=std)

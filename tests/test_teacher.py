@@ -44,7 +44,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     refused("weights file 'no/where.th' does not exist", "resnet20-cifar10", weights="no/where.th")
     refused("is a folder; need a file", "resnet20-cifar10", weights=tmp_path)
     refused("weights file 'where.safetensors' does not exist", "where.safetensors")
-    refused("is a folder; need a file", tmp_path)
+    refused("holds no config.json", tmp_path)
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "w.pt")
     refused("w.pt' does not tell its network; give the network's name", tmp_path / "w.pt")
     refused("so untrained says nothing", tmp_path / "w.pt", untrained=True)

@@ -1,7 +1,7 @@
-"""What the searchers on Optuna's samplers share (Akiba et al., "Optuna: A Next-generation
-Hyperparameter Optimization Framework", KDD 2019).
+"""What the searchers on Optuna's samplers share.
 
-A study in memory, one parameter a gene, ask and tell. Nothing of it is stored: a resumed run
+Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019: a
+study in memory, one parameter a gene, ask and tell. Nothing of it is stored: a resumed run
 replays its asks and tells, and the study grows again to what it was. Optuna is imported where
 a study is made, so that naming the searchers does not load it.
 """

@@ -1,5 +1,6 @@
-"""Regularised evolution (Real et al., "Regularized Evolution for Image Classifier Architecture
-Search", AAAI 2019, arXiv:1802.01548), in the setting of DisWOT (CVPR 2023) on NAS-Bench-201.
+"""Regularised evolution, in the setting of DisWOT (CVPR 2023) on NAS-Bench-201.
+
+Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019.
 """
 
 from __future__ import annotations

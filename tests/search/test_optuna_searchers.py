@@ -184,11 +184,10 @@ def test_a_row_that_failed_is_a_failed_trial(name: str) -> None:
     values = objectives(rows)
     values[:2, 0] = np.nan, np.inf
     searcher.tell(rows, values)
-    failed = {t.number for t in trials(searcher) if t.state is TrialState.FAIL}
-    by_row = {row.tobytes(): t for row, t in zip(matrix(trials(searcher)), trials(searcher))}
+    all_ = trials(searcher)
+    by_row = {row.tobytes(): t for row, t in zip(matrix(all_), all_, strict=True)}
     states = [by_row[row.tobytes()].state for row in rows]
     assert states == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
-    assert len(failed) >= 2
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -285,9 +284,13 @@ def test_optuna_is_silent_and_nothing_global_moves(
 
 
 def test_the_logger_is_put_back_after_an_error(verbosity: int) -> None:
-    with pytest.raises(ZeroDivisionError), _optuna._quiet():
-        assert logging.getLogger("optuna").level == logging.ERROR
-        _ = 1 / 0
+    def fail() -> None:
+        with _optuna._quiet():
+            assert logging.getLogger("optuna").level == logging.ERROR
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert optuna.logging.get_verbosity() == verbosity
 
 
