@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .data import DataSet, load_data
@@ -18,7 +19,8 @@ from .proxies.ranks import log_rank_sum
 from .proxies.registry import get_proxy
 from .proxies.registry import list_proxies as _list_proxies
 from .proxies.scoring import Scorer, ScoreTable
-from .proxies.teacher import Teacher
+from .proxies.teacher import Teacher, batch_statistics
+from .proxies.teacher_shape import find_teacher_shape
 from .search.budget import Budget
 from .search.domain import Domain
 from .search.find import REFERENCE_SIZE, search
@@ -27,7 +29,9 @@ from .search.run import Progress
 from .search.searchers.base import list_searchers
 from .search.settings import ScoreRule, ranks_nothing
 from .searchspace.architecture import Architecture
+from .searchspace.convnets.derived import derive_space
 from .searchspace.errors import InvalidInputError
+from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace, create_space
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
@@ -114,9 +118,10 @@ def score(
 
 def find_student(
     *,
-    space: SearchSpace | str,
+    space: SearchSpace | str | None = None,
     data: Any,
     teacher: Teacher | nn.Module | str | Path | None = None,
+    tables: Sequence[str | Path] = (),
     budget: Mapping[str, float] | None = None,
     proxies: Sequence[str] | None = None,
     searcher: str = "nsga2",
@@ -124,23 +129,29 @@ def find_student(
     seed: int = 0,
     batch_size: int = 64,
     out: str | Path | None = None,
+    workers: int = 1,
     command: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """The best students of a teacher under a budget, without training a single one.
 
     Args:
-        space: a space or its registered name; made for the data's classes and resolution.
+        space: a space or its registered name, made for the data's classes and resolution;
+            default the one derived from the teacher, a convolutional network.
         data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
         teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
             the bundled one by default, otherwise needed unless every proxy is teacher-free.
-        budget: upper bounds by cost name, e.g. ``{"macs": 50e6, "params": 1e6}``.
+        tables: latency tables, CSV files with a line an architecture; the device is called as
+            the file is.
+        budget: upper bounds by cost name, e.g. ``{"macs": 50e6, "latency:pixel3": 5.0}``;
+            latencies in ms.
         proxies: what to maximise: one proxy, several (Σ log-rank), or the default ensemble.
-        searcher: ``"nsga2"`` or ``"random"``.
+        searcher: registered name, see :func:`list_searchers`.
         evaluations: distinct architectures to evaluate.
         seed: of everything random; equal seeds give equal results.
         batch_size: training images to score on.
         out: folder of the run, which can be stopped and resumed; default in memory.
+        workers: processes that score, of one thread each; the result is the same for any.
         command: the shell line that repeats the run, for the report.
         progress: called as candidates finish.
 
@@ -168,14 +179,11 @@ def find_student(
     else:
         dataset = load_data(data)
         batch = dataset.batch(batch_size, seed)
-    if isinstance(space, str):
-        space = create_space(
-            space,
-            num_classes=batch.num_classes,
-            resolution=batch.images.shape[-1],
-            in_channels=batch.images.shape[1],
-        )
     guide = as_teacher(teacher) if teacher is not None else _default_teacher(batch, proxies, rule)
+    if not isinstance(space, SearchSpace):
+        space = space_for(space, batch, guide)
+    for path in tables:
+        space.attach(load_table(path, space))
     return search(
         space,
         batch,
@@ -186,6 +194,7 @@ def find_student(
         evaluations=evaluations,
         seed=seed,
         out=Path(out) if out is not None else None,
+        workers=workers,
         command=command
         or command_line(
             space,
@@ -200,6 +209,31 @@ def find_student(
         ),
         progress=progress,
     )
+
+
+def space_for(name: str | None, batch: Batch, teacher: Teacher | None) -> SearchSpace:
+    """The space of that name for a batch's images; ``None``: the one derived from the teacher.
+
+    Raises:
+        UnknownNameError: if no space has that name.
+        InvalidInputError: if there is neither name nor teacher, or the teacher is no
+            convolutional network.
+    """
+    images: dict[str, int] = {
+        "num_classes": batch.num_classes,
+        "resolution": int(batch.images.shape[-1]),
+        "in_channels": int(batch.images.shape[1]),
+    }
+    if name is not None:
+        return create_space(name, **images)
+    if teacher is None:
+        raise InvalidInputError(
+            "without a space one is derived from the teacher; give --space or --teacher"
+        )
+    example = torch.zeros(1, *teacher.input_shape)
+    with batch_statistics(teacher.module, not teacher.trained):
+        shape = find_teacher_shape(teacher.module, example)
+    return derive_space(shape, **images)
 
 
 def as_teacher(teacher: Teacher | nn.Module | str | Path) -> Teacher:

@@ -33,6 +33,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and JSON alone, on stdout.")]
 
 
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(help="Python file that registers spaces, proxies, searchers or teachers."),
+]
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -47,9 +53,12 @@ def _root(
 @app.command("search")
 def search_command(
     ctx: typer.Context,
-    space: Annotated[str, typer.Option(help="Registered space: scholarch list spaces.")],
     data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images by class.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
+    space: Annotated[
+        str | None,
+        typer.Option(help="scholarch list spaces. [default: derived from the teacher]"),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher: scholarch list teachers, a timm name, a file.")
     ] = None,
@@ -74,6 +83,12 @@ def search_command(
         str | None, typer.Option(help="Multiply-accumulates of one image, e.g. 50M.")
     ] = None,
     max_flops: Annotated[str | None, typer.Option(help="FLOPs = 2 x MACs, e.g. 100M.")] = None,
+    max_latency: Annotated[
+        list[str] | None,
+        typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.csv; once a device."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
+    plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -81,6 +96,8 @@ def search_command(
     bounds = {"params": max_params, "macs": max_macs, "flops": max_flops}
     try:
         budget = _amounts({name: text for name, text in bounds.items() if text is not None})
+        tables = _latencies(max_latency, budget)
+        _load_plugins(plugin)
 
         from .api import find_student
         from .console import SearchConsole
@@ -91,6 +108,7 @@ def search_command(
                 space=space,
                 data=data,
                 teacher=guide,
+                tables=tables,
                 budget=budget,
                 proxies=proxy,
                 searcher=searcher,
@@ -98,6 +116,7 @@ def search_command(
                 seed=seed,
                 batch_size=batch_size,
                 out=out,
+                workers=workers,
                 command=ctx.obj,
                 progress=console.update,
             )
@@ -118,12 +137,15 @@ def score_command(
     proxy: Annotated[list[str] | None, typer.Option(help="[default: ensemble]")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batch and reference sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
+    plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Score architectures listed in a file."""
     from .api import score
     from .console import print_scores
+
+    _load_plugins(plugin)
     from .data import load_data
     from .searchspace.errors import InvalidInputError
     from .searchspace.space import create_space
@@ -172,10 +194,12 @@ def score_command(
 @app.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's report again from its store, and print its front."""
+    _load_plugins(plugin)
     from .search.files import write_atomic
     from .search.folder import REPORT
     from .search.result import SearchResult
@@ -189,6 +213,7 @@ def report_command(
 def list_command(
     what: Annotated[str, typer.Argument(help="spaces, proxies, searchers or teachers.")],
     pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
+    plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -196,6 +221,7 @@ def list_command(
     from .catalog import CATALOGS
     from .searchspace.errors import UnknownNameError
 
+    _load_plugins(plugin)
     if what not in CATALOGS:
         raise UnknownNameError("list", what, CATALOGS)
     rows = CATALOGS[what](pattern)
@@ -214,6 +240,31 @@ def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
     from .search.budget import bound_amount
 
     return {name: bound_amount(name, text) for name, text in texts.items()}
+
+
+def _latencies(texts: list[str] | None, budget: dict[str, float]) -> list[str]:
+    """Paths of the tables in ``5ms@table.csv``; their bounds go into the budget."""
+    from .search.budget import bound_amount
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.latency import device_of
+
+    paths: list[str] = []
+    for text in texts or ():
+        amount, at, path = text.partition("@")
+        if not at or not path:
+            raise InvalidInputError(f"--max-latency {text!r}; write TIME@TABLE, e.g. 5ms@cpu.csv")
+        name = f"latency:{device_of(path)}"
+        budget[name] = bound_amount(name, amount)
+        paths.append(path)
+    return paths
+
+
+def _load_plugins(files: list[Path] | None) -> None:
+    if files:
+        from .searchspace.plugins import load_plugin
+
+        for file in files:
+            load_plugin(file)
 
 
 def _teacher(

@@ -88,7 +88,7 @@ def print_result(result: SearchResult) -> None:
         if pick is not None and pick not in shown:
             shown = sorted([*shown, pick], key=front.index)
     score = str(result.settings.score["name"])
-    proxies = [name for name in result.settings.proxies if name not in result.space.cost_names]
+    proxies = [name for name in result.settings.proxies if name not in result.settings.costs]
     proxies = [name for name in proxies if name != score]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")

@@ -17,6 +17,7 @@ from .proxies.recorder import watch
 from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
 from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, first_line
 from .searchspace.errors import InvalidInputError, UnknownNameError
+from .searchspace.plugins import load_entry_points
 from .teachers import cifar  # importing registers its names
 from .teachers.bundled import BUNDLED
 from .teachers.folder import load_teacher_folder
@@ -41,6 +42,7 @@ SIDES = (32, 224, 64, 96, 28, 128, 256)
 
 def list_teachers(pattern: str = "*") -> list[str]:
     """Names of teachers that match a shell pattern: registered ones, then timm's."""
+    load_entry_points()
     return TEACHERS.names(pattern) + list_timm_models(pattern)
 
 
@@ -141,6 +143,7 @@ def load_teacher(
 
 def _from_name(request: TeacherRequest, is_path: bool) -> TeacherNetwork:
     name = request.name
+    load_entry_points()
     if not is_path and name in TEACHERS:
         return TEACHERS[name](request)
     path = Path(name).expanduser()

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.plugins import load_entry_points
 from ..searchspace.registry import Registry
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def register_proxy(
 def _load() -> None:
     for module in _MODULES:
         import_module(f".{module}", __package__)
+    load_entry_points()
 
 
 def get_proxy(name: str) -> Proxy:

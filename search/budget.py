@@ -16,6 +16,7 @@ from ..searchspace.space import Columns, Matrix, SearchSpace
 __all__ = ["Budget", "bound_amount", "human", "minimum_costs", "parse_amount"]
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 #: Spaces up to this size are enumerated, larger ones searched.
 ENUMERABLE = 200_000
 
@@ -38,10 +39,26 @@ def parse_amount(text: str | float) -> float:
     return value
 
 
-def bound_amount(name: str, bound: str | float) -> float:
-    """:func:`parse_amount` of the bound on a cost, which its message names."""
+def parse_latency(text: str | float) -> float:
+    """``"5ms"`` → 5.0, in milliseconds; also ``us`` and ``s``, without a unit ms.
+
+    Raises:
+        InvalidInputError: if it is no positive finite time.
+    """
+    match = re.fullmatch(r"\s*([-+0-9.eE]+?)\s*(us|µs|ms|s)?\s*", str(text))
     try:
-        return parse_amount(bound)
+        value = float(match[1]) * _TIMES[match[2] or "ms"] if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidInputError(f"{text!r} is no latency; write a positive time such as 5ms")
+    return value
+
+
+def bound_amount(name: str, bound: str | float) -> float:
+    """A bound on a cost as a number; the message names the cost."""
+    try:
+        return parse_latency(bound) if name.startswith("latency:") else parse_amount(bound)
     except InvalidInputError as error:
         raise InvalidInputError(f"budget for {name}: {error}") from error
 
@@ -70,10 +87,14 @@ class Budget:
         object.__setattr__(self, "bounds", dict(sorted(amounts.items())))
 
     def violation(self, costs: Columns) -> npt.NDArray[np.float64]:
-        """Summed relative excess over the bounds, ``[N]``; 0 where all are met."""
+        """Summed relative excess over the bounds, ``[N]``; 0 where all are met.
+
+        Infinite where a bounded cost is not known, as latencies outside a table are not.
+        """
         parts = [np.maximum(costs[name] / bound - 1.0, 0.0) for name, bound in self.bounds.items()]
         size = len(next(iter(costs.values())))
-        return np.sum(parts, axis=0) if parts else np.zeros(size)
+        total = np.sum(parts, axis=0) if parts else np.zeros(size)
+        return np.where(np.isnan(total), np.inf, total)
 
     def feasible(self, costs: Columns) -> npt.NDArray[np.bool_]:
         """Which rows meet every bound, ``[N]``."""
@@ -99,31 +120,48 @@ class Budget:
                     f"no cost {name!r} to bound; space {space.name!r} knows"
                     f" {', '.join(space.cost_names)}"
                 )
-        smallest = minimum_costs(space)
+            rows = candidate_rows(space, self)
+            if rows is not None and not len(rows):
+                raise InvalidInputError(
+                    f"the latency tables of space {space.name!r} have no architecture in common"
+                )
+        smallest = minimum_costs(space, self)
         short = {name: bound for name, bound in self.bounds.items() if bound < smallest[name]}
         if short:
             asked = ", ".join(f"{name} ≤ {bound:,.12g}" for name, bound in short.items())
-            least = ", ".join(f"{name} {smallest[name]:,.0f}" for name in space.cost_names)
+            least = ", ".join(f"{name} {least:,.12g}" for name, least in smallest.items())
             raise InvalidInputError(
                 f"no architecture of {space.name!r} has {asked}; its smallest at"
                 f" {space.resolution}×{space.resolution} are: {least}"
             )
 
 
-def minimum_costs(space: SearchSpace) -> dict[str, float]:
-    """The smallest value of each cost: exact where the space can be enumerated.
+def candidate_rows(space: SearchSpace, budget: Budget) -> Matrix | None:
+    """Every row that can be asked for, where they can be listed, else ``None``.
+
+    A bound on a latency leaves the architectures that the tables know; without one, spaces
+    up to 200,000 are enumerated.
+    """
+    if any(name.startswith("latency:") for name in budget.bounds):
+        return space.known_rows()
+    return space.enumerate_matrix() if space.size <= ENUMERABLE else None
+
+
+def minimum_costs(space: SearchSpace, budget: Budget | None = None) -> dict[str, float]:
+    """The smallest value of each cost: exact where the candidates can be listed.
 
     Elsewhere by coordinate descent from the best of a sample and from every gene's first
     and last value, which is exact for costs that grow with each gene.
     """
-    if space.size <= ENUMERABLE:
-        costs = space.cost(space.enumerate_matrix())
-        return {name: float(column.min()) for name, column in costs.items()}
+    rows = candidate_rows(space, budget or Budget({}))
+    if rows is not None:
+        costs = space.cost(rows)
+        return {name: float(np.nanmin(column)) for name, column in costs.items()}
     cardinalities = np.array([len(gene.values) for gene in space.genes])
     corners = np.stack([np.zeros_like(cardinalities), cardinalities - 1])
     start = np.concatenate([space.sample_matrix(4096, 0), corners])
     start = start[space.valid(start)]
-    return {name: _descend(space, start, name) for name in space.cost_names}
+    return {name: _descend(space, start, name) for name in space.own_costs}
 
 
 def _neighbours(space: SearchSpace, row: Matrix) -> Matrix:

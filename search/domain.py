@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import Matrix, SearchSpace
-from .budget import ENUMERABLE, Budget
+from .budget import Budget, candidate_rows
 
 __all__ = ["Domain"]
 
@@ -24,10 +24,10 @@ _WALK = 64
 class Domain:
     """Architectures of a space that meet a budget.
 
-    Up to 200,000 architectures are enumerated, so that sampling is exactly uniform and
-    exhaustion certain. In larger spaces rows are drawn and rejected; where almost none is
-    feasible, feasible ones are found by descending the violation and spread by random walks
-    that stay feasible.
+    Up to 200,000 architectures, or those that a latency table knows, are listed, so that
+    sampling is exactly uniform and exhaustion certain. In larger spaces rows are drawn and
+    rejected; where almost none is feasible, feasible ones are found by descending the violation
+    and spread by random walks that stay feasible.
 
     Args:
         space: the space.
@@ -45,8 +45,8 @@ class Domain:
         self.budget = budget
         self._all: Matrix | None = None
         self._rare: Matrix | None = None
-        if space.size <= ENUMERABLE:
-            rows = space.enumerate_matrix()
+        rows = candidate_rows(space, budget)
+        if rows is not None:
             self._all = rows[self.feasible(rows)]
             if not len(self._all):
                 self._refuse(rows, f"all {len(rows):,} architectures")

@@ -25,6 +25,9 @@ class Engine(Protocol):
     ) -> list[dict[str, CandidateScore]]:
         """For each architecture, proxy name → score."""
 
+    def close(self) -> None:
+        """Give back what the engine holds."""
+
 
 class InProcessEngine:
     """Scores in this process on one thread; the nested network is made when first needed."""
@@ -48,3 +51,6 @@ class InProcessEngine:
         progress: Callable[[int], None] | None = None,
     ) -> list[dict[str, CandidateScore]]:
         return self._scorer.score(archs, progress=progress)
+
+    def close(self) -> None:
+        """Nothing to give back."""

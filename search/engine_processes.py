@@ -167,7 +167,7 @@ class ProcessEngine:
 
     def _open_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             self._pool = ProcessPoolExecutor(
                 max_workers=self._workers,
                 initializer=_open,

@@ -20,11 +20,11 @@ from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import SearchSpace
 from .budget import Budget
 from .domain import Domain
-from .engine import InProcessEngine
+from .engine import Engine, InProcessEngine
 from .folder import assemble, open_folder, write_outputs
 from .result import SearchResult
 from .run import Progress, SearchRun
-from .searchers.base import describe_searcher
+from .searchers.base import check_searcher
 from .settings import RunSettings, ScoreRule
 from .store import RunStore
 
@@ -45,6 +45,7 @@ def search(
     evaluations: int = 500,
     seed: int = 0,
     out: Path | None = None,
+    workers: int = 1,
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -60,6 +61,7 @@ def search(
         evaluations: distinct architectures to evaluate.
         seed: of everything random.
         out: the run's folder; ``None`` keeps everything in memory.
+        workers: processes that score, of one thread each; the result is the same for any.
         command: the shell line that repeats the run.
         progress: called as candidates finish.
 
@@ -71,9 +73,11 @@ def search(
     """
     if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
         raise InvalidInputError(f"evaluations = {evaluations!r}; need a whole number of at least 1")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 256:
+        raise InvalidInputError(f"workers = {workers!r}; need a whole number from 1 to 256")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
-    describe_searcher(searcher)
+    check_searcher(searcher, evaluations)
     rule = ScoreRule.of(proxies)
     notes: list[str] = []
     domain = Domain(space, budget, seed=seed)
@@ -96,8 +100,10 @@ def search(
         seed=seed,
         budget=dict(budget.bounds),
         reference_size=REFERENCE_SIZE,
+        costs=list(space.cost_names),
+        tables={device: table.fingerprint for device, table in space.tables.items()},
     )
-    engine = InProcessEngine(space, list(settings.proxies), batch=batch, teacher=taps, seed=seed)
+    engine = _engine(space, list(settings.proxies), batch, taps, seed, workers)
     notes += _notes(rule, teacher)
     info: dict[str, Any] = {
         "evaluations": evaluations,
@@ -106,6 +112,7 @@ def search(
         "host": _host(),
         "versions": _versions(),
         "threads": 1,
+        "workers": workers,
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "seconds": 0.0,
         "notes": [],
@@ -114,7 +121,7 @@ def search(
     opened: AbstractContextManager[RunStore] = (
         closing(RunStore(":memory:")) if out is None else open_folder(out, settings, info)
     )
-    with opened as store:
+    with closing(engine), opened as store:
         run = SearchRun(domain, settings, rule, engine, store, evaluations, progress)
         run.run()
         info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
@@ -123,6 +130,21 @@ def search(
         if out is not None:
             write_outputs(result, out)
     return result
+
+
+def _engine(
+    space: SearchSpace,
+    proxies: Sequence[str],
+    batch: Batch,
+    teacher: Taps | None,
+    seed: int,
+    workers: int,
+) -> Engine:
+    if workers == 1:
+        return InProcessEngine(space, proxies, batch=batch, teacher=teacher, seed=seed)
+    from .engine_processes import ProcessEngine
+
+    return ProcessEngine(space, proxies, batch=batch, teacher=teacher, seed=seed, workers=workers)
 
 
 def _similarities(

@@ -151,11 +151,11 @@ class SearchResult:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         # A proxy named like a cost is that cost: one column.
-        costs_too = self.space.cost_names
+        costs_too = self.settings.costs
         proxies = [name for name in self.settings.proxies if name not in costs_too]
-        writer.writerow(["arch", "key", "score", *self.space.cost_names, *proxies])
+        writer.writerow(["arch", "key", "score", *self.settings.costs, *proxies])
         for c in self.front:
-            costs = [f"{c.costs[name]:.12g}" for name in self.space.cost_names]
+            costs = [f"{c.costs[name]:.12g}" for name in self.settings.costs]
             scores = [f"{c.scores[name]:.6g}" for name in proxies]
             writer.writerow([c.arch.text, c.arch.key, f"{c.score:.6g}", *costs, *scores])
         return text.getvalue()

@@ -96,6 +96,8 @@ class RunSettings:
         seed: of the batch, the nested weights, the reference sample and the searcher.
         budget: cost → upper bound.
         reference_size: architectures in the reference sample, at most.
+        costs: names of the costs, in order.
+        tables: latency table's device → fingerprint.
     """
 
     space: dict[str, Any]
@@ -107,6 +109,8 @@ class RunSettings:
     seed: int
     budget: dict[str, float]
     reference_size: int
+    costs: list[str]
+    tables: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -119,7 +123,7 @@ class RunSettings:
             settings = cls(**data)
         except TypeError as error:
             raise InvalidInputError(f"these are no run settings: {error}") from error
-        for name in ("space", "data", "score", "proxies", "budget"):
+        for name in ("space", "data", "score", "proxies", "budget", "tables"):
             if not isinstance(value := getattr(settings, name), dict):
                 raise InvalidInputError(f"these are no run settings: {name} is {value!r}")
         return settings

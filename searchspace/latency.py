@@ -73,6 +73,11 @@ class ArchitectureTable:
         return np.array([self._by_key.get(key, math.nan) for key in keys], dtype=np.float64)
 
 
+def device_of(path: str | Path) -> str:
+    """What a table's device is called: its file's name without the ending."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".csv")
+
+
 def load_table(path: str | Path, space: SearchSpace) -> ArchitectureTable:
     """Read a CSV table; the device is called as the file is.
 
@@ -118,8 +123,6 @@ def load_table(path: str | Path, space: SearchSpace) -> ArchitectureTable:
             ) from error
     if not latencies:
         raise InvalidInputError(f"latency table {path} has no line")
-    device = path.name.removesuffix(".gz").removesuffix(".csv")
+    device = device_of(path)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return ArchitectureTable(
-        space, device, latencies, fingerprint=fingerprint, source=str(path)
-    )
+    return ArchitectureTable(space, device, latencies, fingerprint=fingerprint, source=str(path))

@@ -325,6 +325,13 @@ def register_space(name: str) -> Callable[[SpaceFactory], SpaceFactory]:
     return register
 
 
+def _load() -> None:
+    from . import convnets  # noqa: F401  (importing registers)
+    from .plugins import load_entry_points
+
+    load_entry_points()
+
+
 def create_space(name: str, **options: Any) -> SearchSpace:
     """Make a registered space.
 
@@ -341,8 +348,7 @@ def create_space(name: str, **options: Any) -> SearchSpace:
         >>> create_space("resnet-cifar-s0", num_classes=10).size
         64
     """
-    from . import convnets  # noqa: F401  (importing registers)
-
+    _load()
     factory = SPACES[name]
     try:
         return factory(name, **options)
@@ -354,6 +360,5 @@ def create_space(name: str, **options: Any) -> SearchSpace:
 
 def list_spaces(pattern: str = "*") -> list[str]:
     """Names of the registered spaces that match a shell pattern."""
-    from . import convnets  # noqa: F401  (importing registers)
-
+    _load()
     return SPACES.names(pattern)

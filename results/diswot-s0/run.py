@@ -31,6 +31,7 @@ from _common import (
 )
 from figure import draw
 from page import write_page
+from released import write_released
 from rows import TRAINED, Row, as_csv, verdict
 
 from scholarch.proxies.batch import Batch
@@ -163,6 +164,7 @@ def main() -> None:
     text = write_page(options, rows, guided, verdicts, seeds=seeds, size=size, pairs=pairs)
     draw(rows, options.out / "tau.png", seeds=len(seeds))
     print(text)
+    write_released(options, truth.distilled, seeds, size)
     print(f"written to {options.out}")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,10 @@ def nested(space: SearchSpace, archs: list[Architecture], batch: Batch, seed: in
     return Scorer(space, ["expr"], batch=batch, seed=seed).table(archs)["expr"]
 
 
+def _measure(entropies: list[float], _block: MBConv, _args: object, out: Tensor) -> None:
+    entropies.append(spectrum_entropy(out))
+
+
 def fresh(space: SearchSpace, archs: list[Architecture], batch: Batch, seed: int) -> Column:
     """The same score, one network a candidate; candidate i gets weights of its own."""
     images = batch.normalised.contiguous(memory_format=torch.channels_last)
@@ -46,13 +51,13 @@ def fresh(space: SearchSpace, archs: list[Architecture], batch: Batch, seed: int
         network = space.build(arch)
         initialise(network, seed=1_000_003 * (seed + 1) + i, init="normal")
         network = network.train().to(memory_format=torch.channels_last)
-        outputs: list[Tensor] = []
+        entropies: list[float] = []
         for module in network.modules():
             if isinstance(module, MBConv):
-                module.register_forward_hook(lambda m, args, out: outputs.append(out))
+                module.register_forward_hook(partial(_measure, entropies))
         with torch.no_grad():
             network(images)
-        scores.append(sum(spectrum_entropy(out) for out in outputs))
+        scores.append(sum(entropies))
     return np.array(scores)
 
 
@@ -105,7 +110,9 @@ def main() -> None:
     size = kendalltau(scores["nested", 0], macs)[0]
     lines.append(f"| macs against nested, seed 0 | {size:.3f} | | |")
     random = np.random.default_rng(0).random(count)
-    lines.append(f"| random against nested | {kendalltau(scores['nested', 0], random)[0]:.3f} | | |")
+    lines.append(
+        f"| random against nested | {kendalltau(scores['nested', 0], random)[0]:.3f} | | |"
+    )
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

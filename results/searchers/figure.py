@@ -17,7 +17,9 @@ Curves = Mapping[str, npt.NDArray[np.float64]]
 COLOUR, GREY = "#0a5fb4", "#8a8a8a"
 
 
-def band(axes: Axes, counts: npt.NDArray[np.int64], curves: npt.NDArray[np.float64], colour: str):
+def band(
+    axes: Axes, counts: npt.NDArray[np.int64], curves: npt.NDArray[np.float64], colour: str
+) -> None:
     """Mean and one standard deviation over seeds, as far as the curves reach."""
     reach = np.isfinite(curves).all(axis=0)
     mean, sd = curves[:, reach].mean(axis=0), curves[:, reach].std(axis=0, ddof=1)

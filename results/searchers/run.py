@@ -130,7 +130,7 @@ def table(
             if "random" in volumes and name != "random":
                 won = int((column > volumes["random"][:, i]).sum())
                 row["seeds_above_random"] = won
-                above = f"{won} of {len(column)} at {count}"
+                above = f"{won} of {len(column)} at {count}" if count > REFERENCE_SIZE else ""
             else:
                 row["seeds_above_random"] = ""
             rows.append(row | {"seeds": len(column)})
@@ -182,11 +182,11 @@ share of that of the front of everything any searcher found here; mean ± standa
 {given.seeds} seeds (0 to {given.seeds - 1}) of the searcher. MACs ≤ {bound:,.0f}; the corner is
 the bound and the lowest score of the reference sample. Scores are those of one fixed batch of
 {given.images} images and one seed of the nested weights, ranked against one fixed sample of
-{REFERENCE_SIZE}, so that they compare. The first {REFERENCE_SIZE} evaluations are uniform draws, the
-same for every searcher of a seed; the dashed line in the figure. `regularized-evolution` is
-told of the score alone, and `gp` ends at its limit of {evaluation_limit("gp")} evaluations
-{"(sooner in a quick run)" if given.quick else "(blank beyond)"}. Milliseconds are the searcher's
-and the driver's own, an evaluation, without scoring.
+{REFERENCE_SIZE}, so that they compare. The first {REFERENCE_SIZE} evaluations are uniform draws,
+the same for every searcher of a seed; the dashed line in the figure marks their end.
+`regularized-evolution` is told of the score alone, and `gp` ends at its limit of
+{evaluation_limit("gp")} evaluations ({"sooner in a quick run" if given.quick else "blank beyond"}).
+Milliseconds are the searcher's and the driver's own, without scoring.
 
     {shlex.join(command)}
 

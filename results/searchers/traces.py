@@ -194,12 +194,8 @@ def hypervolumes(
     for count in counts:
         points = trace.objectives[:count]
         points = points[np.isfinite(points).all(axis=1)]
-        over = count > len(trace.objectives)
-        found.append(
-            math.nan
-            if over
-            else float(moocore.hypervolume(points, ref=worst))
-            if len(points)
-            else 0
-        )
+        if count > len(trace.objectives):
+            found.append(math.nan)
+        else:
+            found.append(float(moocore.hypervolume(points, ref=worst)) if len(points) else 0.0)
     return np.array(found)

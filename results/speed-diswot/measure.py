@@ -28,8 +28,8 @@ T = TypeVar("T")
 TEACHERS = ("resnet56-cifar10", "resnet110-cifar10")
 PROXIES = ("diswot-released-semantic", "diswot-relation", "diswot-released")
 SEED = 0
-#: Candidates between two cold runs of ours.
-EVERY = 8
+
+Samples = dict[tuple[str, str], list[tuple[float, float]]]
 
 
 def make_teacher(name: str, batch: Batch) -> Teacher:
@@ -120,50 +120,65 @@ def parity(
 # ---------------------------------------------------------------------- timing
 
 
-Samples = dict[tuple[str, str], list[list[tuple[float, float]]]]
-
-
 @dataclass
 class Timings:
-    """Wall-clock and processor seconds by (way, teacher), round by round.
+    """Wall-clock and processor seconds by (way, teacher).
 
     Attributes:
-        once: what a plain way does once: loading the teacher, and its pass where cached.
-        each: of every candidate of a plain way, or of every cold run of ours over all 64.
+        once: what a plain way does once, by round: loading the teacher, its pass where cached.
+        each: by window, the mean over its candidates; of ours one cold run over all 64,
+            halfway through the window, divided by 64.
     """
 
     once: Samples = field(default_factory=lambda: defaultdict(list))
     each: Samples = field(default_factory=lambda: defaultdict(list))
 
 
+def windows_of(archs: list[Architecture], macs: np.ndarray, count: int) -> list[list[Architecture]]:
+    """Candidates dealt into windows whose mean sizes are nearly equal."""
+    windows: list[list[Architecture]] = [[] for _ in range(count)]
+    for rank, i in enumerate(np.argsort(macs, kind="stable")):
+        lap, place = divmod(rank, count)
+        windows[place if lap % 2 == 0 else count - 1 - place].append(archs[i])
+    return windows
+
+
 def measure(
     space: SearchSpace,
     archs: list[Architecture],
-    timed: list[Architecture],
+    windows: list[list[Architecture]],
     batch: Batch,
     rounds: int,
 ) -> Timings:
+    """Time every way, interleaved.
+
+    Args:
+        space: of the candidates.
+        archs: what ours scores in one cold run.
+        windows: what the plain ways score; ours runs halfway through each.
+        batch: the images.
+        rounds: how often.
+    """
     timings = Timings()
-    every = EVERY if len(timed) == len(archs) else len(timed) // 2
     for name in TEACHERS:  # nothing lazy is left to be charged to either side
         score_cold(space, archs[:4], name, batch)
         plain_way("cached", name, batch).score(plain.fresh_student((1, 1, 1), 10, 0))
     for round_ in range(rounds):
         began = time.perf_counter()
-        keys = [(way, name) for name in TEACHERS for way in plain.WAYS]
         ways: dict[tuple[str, str], plain.Released] = {}
-        for way, name in keys:
+        for way, name in ((way, name) for name in TEACHERS for way in plain.WAYS):
             ways[way, name], seconds = clocked(partial(plain_way, way, name, batch))
-            timings.once[way, name].append([seconds])
-        for key in [*keys, *(("ours", name) for name in TEACHERS)]:
-            timings.each[key].append([])
-        for i, arch in enumerate(timed):
-            for key, scorer in ways.items():
-                _, seconds = clocked(partial(score_plain, scorer, arch, i))
-                timings.each[key][-1].append(seconds)
-            if i % every == every - 1:
-                for name in TEACHERS:
-                    _, seconds = clocked(partial(score_cold, space, archs, name, batch))
-                    timings.each["ours", name][-1].append(seconds)
+            timings.once[way, name].append(seconds)
+        for window in windows:
+            found: Samples = defaultdict(list)
+            for i, arch in enumerate(window):
+                for key, way in ways.items():
+                    found[key].append(clocked(partial(score_plain, way, arch, i))[1])
+                if i == len(window) // 2 - 1:
+                    for name in TEACHERS:
+                        _, (wall, cpu) = clocked(partial(score_cold, space, archs, name, batch))
+                        found["ours", name].append((wall / len(archs), cpu / len(archs)))
+            for key, samples in found.items():
+                timings.each[key].append(tuple(np.mean(samples, axis=0).tolist()))
         print(f"round {round_ + 1} of {rounds}: {time.perf_counter() - began:.0f} s", flush=True)
     return timings

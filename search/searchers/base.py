@@ -15,6 +15,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ...searchspace.errors import InvalidInputError
+from ...searchspace.plugins import load_entry_points
 from ...searchspace.registry import Registry
 from ...searchspace.space import Matrix
 from ..domain import Domain
@@ -95,6 +97,7 @@ def register_searcher(name: str) -> Callable[[type[Searcher]], type[Searcher]]:
 def _load() -> None:
     for module in _MODULES:
         import_module(f".{module}", __package__)
+    load_entry_points()
 
 
 def create_searcher(
@@ -110,6 +113,22 @@ def evaluation_limit(name: str) -> int | None:
     _load()
     limit: int | None = getattr(_SEARCHERS[name], "max_evaluations", None)
     return limit
+
+
+def check_searcher(name: str, evaluations: int) -> None:
+    """Refuse an unknown searcher, or more evaluations than one is made for.
+
+    Raises:
+        UnknownNameError: if no searcher has that name.
+        InvalidInputError: if ``evaluations`` exceed the searcher's limit.
+    """
+    _load()
+    most = getattr(_SEARCHERS[name], "max_evaluations", None)
+    if most is not None and evaluations > most:
+        raise InvalidInputError(
+            f"searcher {name!r} is made for at most {most} evaluations, its own work outgrows"
+            f" scoring beyond; ask for fewer than {evaluations}, or take another searcher"
+        )
 
 
 def list_searchers(pattern: str = "*") -> list[str]:

@@ -288,6 +288,6 @@ def derived(
     kind: str = "basic",
     **options: Any,
 ) -> DerivedSpace:
-    """Residual networks of a teacher's stages, up to its widths and depths."""
+    """Residual networks of a teacher's stages, at most as wide and deep (default: ResNet-56)."""
     shape = TeacherShape(stem_stride, stages, kind)  # type: ignore[arg-type] # checked there
     return DerivedSpace(name, shape, **options)

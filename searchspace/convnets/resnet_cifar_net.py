@@ -150,7 +150,9 @@ class _ElasticBlock(nn.Module):
             if self.projection is None or self.projection_bn is None:
                 raise RuntimeError("only the first block of a stage changes shape")
             x = self.projection_bn(self.projection(x, channels, trace))
-        return trace.relu(out + x)
+        # In place where no graph needs the operand: a map is read and written once less.
+        out = out + x if torch.is_grad_enabled() else out.add_(x)
+        return trace.relu(out)
 
     def copy_into(self, plain: BasicBlock) -> None:
         c_in, c = plain.conv1.in_channels, plain.conv1.out_channels
