@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c const
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench clean distclean
+.PHONY: help demo test lint docs format bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,11 @@ lint: .venv/.installed-dev ## ruff, mypy, import-linter
 	@mkdir -p .venv/types && ln -sfn ../.. .venv/types/scholarch
 	MYPYPATH=.venv/types $(BIN)/mypy -p scholarch
 	$(BIN)/lint-imports
+	MYPYPATH=.venv/types $(BIN)/mypy docs/make_site.py docs/examples/*.py
+	$(BIN)/python docs/make_site.py build/docs
+
+docs: .venv/.installed-dev ## the documentation, into build/docs
+	$(BIN)/python docs/make_site.py build/docs
 
 format: .venv/.installed-dev ## let ruff mend and format the sources
 	$(BIN)/ruff check --fix .

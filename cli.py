@@ -233,6 +233,26 @@ def list_command(
             print(f"{row['name']:{width}}  {row['about']}".rstrip())
 
 
+@app.command("conformance")
+def conformance_command(
+    plugin: Plugin = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the conformance suites on what plug-ins register; without any, on everything."""
+    from importlib.util import find_spec
+
+    from .searchspace.errors import ScholarchError
+
+    if find_spec("pytest") is None:
+        raise ScholarchError("the conformance suites need pytest: pip install 'scholarch[dev]'")
+    _load_plugins(plugin)  # in words, before pytest shows a traceback
+    from .testing.runner import run_suites
+
+    code = run_suites([str(file.resolve()) for file in plugin or ()], quiet=quiet)
+    if code:
+        raise ScholarchError("the conformance suites failed; see above")
+
+
 # ---------------------------------------------------------------------- helpers
 
 

@@ -206,7 +206,7 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in ("scholarch", "torch", "numpy", "deap"):
+    for name in ("scholarch", "torch", "numpy", "deap", "optuna"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

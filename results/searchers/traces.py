@@ -175,6 +175,8 @@ def _settings(domain: Domain, rule: ScoreRule, searcher: str, seed: int) -> RunS
         seed=seed,
         budget=dict(domain.budget.bounds),
         reference_size=REFERENCE_SIZE,
+        costs=list(domain.space.cost_names),
+        tables={},
     )
 
 

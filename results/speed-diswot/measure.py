@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +31,8 @@ T = TypeVar("T")
 TEACHERS = ("resnet56-cifar10", "resnet110-cifar10")
 PROXIES = ("diswot-released-semantic", "diswot-relation", "diswot-released")
 SEED = 0
+#: Cores that others may keep busy on a machine that counts as quiet.
+QUIET = 0.25
 
 Samples = dict[tuple[str, str], list[tuple[float, float]]]
 
@@ -125,13 +130,35 @@ class Timings:
     """Wall-clock and processor seconds by (way, teacher).
 
     Attributes:
+        others: by window, how many cores other processes kept busy; NaN where not known.
         once: what a plain way does once, by round: loading the teacher, its pass where cached.
         each: by window, the mean over its candidates; of ours one cold run over all 64,
             halfway through the window, divided by 64.
     """
 
+    others: list[float] = field(default_factory=list)
     once: Samples = field(default_factory=lambda: defaultdict(list))
     each: Samples = field(default_factory=lambda: defaultdict(list))
+
+
+def busy_seconds() -> float:
+    """Seconds of work that all processors have done; NaN where the system does not tell."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return math.nan
+    # user, nice, system, idle, iowait, irq, softirq, ...
+    ticks = [int(word) for word in path.read_text().split("\n", 1)[0].split()[1:8]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(patience: float) -> None:
+    """Wait until other processes leave the machine alone, ``patience`` seconds at most."""
+    until = time.perf_counter() + patience
+    while time.perf_counter() < until:
+        before = busy_seconds()
+        time.sleep(2.0)
+        if not (busy_seconds() - before) / 2.0 > QUIET:
+            return
 
 
 def windows_of(archs: list[Architecture], macs: np.ndarray, count: int) -> list[list[Architecture]]:
@@ -149,6 +176,7 @@ def measure(
     windows: list[list[Architecture]],
     batch: Batch,
     rounds: int,
+    patience: float,
 ) -> Timings:
     """Time every way, interleaved.
 
@@ -158,6 +186,7 @@ def measure(
         windows: what the plain ways score; ours runs halfway through each.
         batch: the images.
         rounds: how often.
+        patience: seconds to wait at most, before each window, for a quiet machine.
     """
     timings = Timings()
     for name in TEACHERS:  # nothing lazy is left to be charged to either side
@@ -170,6 +199,8 @@ def measure(
             ways[way, name], seconds = clocked(partial(plain_way, way, name, batch))
             timings.once[way, name].append(seconds)
         for window in windows:
+            wait_for_quiet(patience)
+            start, busy, own = time.perf_counter(), busy_seconds(), time.process_time()
             found: Samples = defaultdict(list)
             for i, arch in enumerate(window):
                 for key, way in ways.items():
@@ -178,6 +209,8 @@ def measure(
                     for name in TEACHERS:
                         _, (wall, cpu) = clocked(partial(score_cold, space, archs, name, batch))
                         found["ours", name].append((wall / len(archs), cpu / len(archs)))
+            work = (busy_seconds() - busy) - (time.process_time() - own)
+            timings.others.append(max(work, 0.0) / (time.perf_counter() - start))
             for key, samples in found.items():
                 timings.each[key].append(tuple(np.mean(samples, axis=0).tolist()))
         print(f"round {round_ + 1} of {rounds}: {time.perf_counter() - began:.0f} s", flush=True)

@@ -104,8 +104,7 @@ def create_searcher(
     name: str, domain: Domain, initial: Matrix, objectives: int, seed: int
 ) -> Searcher:
     """Make a registered searcher; raises ``UnknownNameError`` for an unknown name."""
-    _load()
-    return _SEARCHERS[name](domain, initial, objectives, seed)
+    return searcher_class(name)(domain, initial, objectives, seed)
 
 
 def evaluation_limit(name: str) -> int | None:
@@ -115,6 +114,12 @@ def evaluation_limit(name: str) -> int | None:
     return limit
 
 
+def searcher_class(name: str) -> SearcherFactory:
+    """What is registered under a name; raises ``UnknownNameError`` for an unknown one."""
+    _load()
+    return _SEARCHERS[name]
+
+
 def check_searcher(name: str, evaluations: int) -> None:
     """Refuse an unknown searcher, or more evaluations than one is made for.
 
@@ -122,8 +127,7 @@ def check_searcher(name: str, evaluations: int) -> None:
         UnknownNameError: if no searcher has that name.
         InvalidInputError: if ``evaluations`` exceed the searcher's limit.
     """
-    _load()
-    most = getattr(_SEARCHERS[name], "max_evaluations", None)
+    most = getattr(searcher_class(name), "max_evaluations", None)
     if most is not None and evaluations > most:
         raise InvalidInputError(
             f"searcher {name!r} is made for at most {most} evaluations, its own work outgrows"
@@ -139,5 +143,4 @@ def list_searchers(pattern: str = "*") -> list[str]:
 
 def describe_searcher(name: str) -> str:
     """First line of the searcher's docstring; raises ``UnknownNameError``."""
-    _load()
-    return (_SEARCHERS[name].__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return (searcher_class(name).__doc__ or "").strip().split("\n")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What every registered proxy has to do; a new proxy is tested here by being registered."""
+"""Every registered proxy passes the shipped suite; and what scoring does with odd ones."""
 
 from __future__ import annotations
 
@@ -12,121 +12,20 @@ import torch
 
 from scholarch.proxies import registry
 from scholarch.proxies.batch import Batch
-from scholarch.proxies.registry import NEEDS, get_proxy, list_proxies, register_proxy
+from scholarch.proxies.registry import list_proxies, register_proxy
 from scholarch.proxies.scoring import Scorer
-from scholarch.proxies.taps import Taps
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet, ElasticCifarResNet
 from scholarch.searchspace.errors import InvalidInputError, UnknownNameError
-from scholarch.searchspace.space import create_space
-
-SPACE = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-ELASTIC = create_space("resnet-cifar", num_classes=4, resolution=16)
-
-
-def make_batch(seed: int = 0, images: int = 8) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    return Batch(
-        torch.rand(images, 3, 16, 16, generator=generator),
-        torch.arange(images) % 4,
-        4,
-        (0.5, 0.5, 0.5),
-        (0.3, 0.3, 0.3),
-    )
-
-
-def make_taps(images: int = 8, classes: int = 4, channels: int = 64) -> Taps:
-    generator = torch.Generator().manual_seed(9)
-    final = torch.rand(images, channels, 4, 4, generator=generator)
-    classifier = torch.randn(classes, channels, generator=generator)
-    pooled = final.mean(dim=(2, 3))
-    return Taps((final,), final, pooled, pooled @ classifier.T, classifier)
-
-
-BATCH, TAPS = make_batch(), make_taps()
-
-
-def scorer(*names: str, seed: int = 0, batch: Batch | None = BATCH) -> Scorer:
-    return Scorer(SPACE, names, batch=batch, teacher=TAPS, seed=seed)
-
-
-@pytest.mark.parametrize("name", list_proxies())
-class TestEveryProxy:
-    def test_declares_itself(self, name: str) -> None:
-        proxy = get_proxy(name)
-        assert proxy.needs <= set(NEEDS)
-        assert proxy.direction in (1, -1)
-        assert proxy.summary
-        assert proxy.source
-
-    def test_is_finite_and_differs_between_candidates(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("111", "373", "777")]
-        table = scorer(name).table(archs)
-        assert table[name].dtype == np.float64
-        assert np.isfinite(table[name]).all()
-        assert not table.failures
-        assert len(set(table[name].tolist())) == 3
-
-    def test_depends_on_nothing_but_candidate_seed_and_batch(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("111", "131", "133", "533", "777")]
-        together = scorer(name).table(archs)[name]
-        backwards = scorer(name).table(archs[::-1])[name][::-1]
-        alone = np.concatenate([scorer(name).table([arch])[name] for arch in archs])
-        assert np.array_equal(together, backwards)
-        # Batched equals single to the bit for one proxy; with others to rounding, below.
-        assert np.array_equal(together, alone)
-        assert np.array_equal(together, scorer(name).table(archs)[name])
-
-    def test_company_of_other_proxies_changes_nothing(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("131", "535")]
-        alone = scorer(name).table(archs)[name]
-        everything = scorer(*list_proxies()).table(archs)[name]
-        np.testing.assert_allclose(everything, alone, rtol=1e-6)
-
-    def test_a_seed_is_another_draw(self, name: str) -> None:
-        if get_proxy(name).source == "baseline":
-            pytest.skip("sizes know no seed")
-        archs = [SPACE.parse("333")]
-        assert scorer(name).table(archs)[name] != scorer(name, seed=1).table(archs)[name]
-
-    def test_leaves_the_network_as_it_was(self, name: str) -> None:
-        if "forward" not in get_proxy(name).needs:
-            pytest.skip("sizes need no network")
-        used = scorer(name)
-        network = used._network
-        assert network is not None
-        before = {key: value.clone() for key, value in network.state_dict().items()}
-        first = used.table([SPACE.parse("333")])[name]
-        assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
-        assert np.array_equal(first, used.table([SPACE.parse("333")])[name])
-
-    def test_refuses_what_it_lacks(self, name: str) -> None:
-        needs = get_proxy(name).needs
-        if "forward" in needs:
-            with pytest.raises(InvalidInputError, match=name):
-                scorer(name, batch=None)
-        if "teacher" in needs:
-            with pytest.raises(InvalidInputError, match="need a teacher"):
-                Scorer(SPACE, [name], batch=BATCH)
-        for trait in needs & {"bn", "relu"}:
-            with pytest.raises(InvalidInputError, match="lack"):
-                Scorer(_without(trait), [name], batch=BATCH, teacher=TAPS)
-
-
-def _without(trait: str) -> object:
-    class Plain(ElasticCifarResNet):
-        traits = ElasticCifarResNet.traits - {trait}
-
-    space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-    made = space.supernet
-
-    def supernet(**options: object) -> ElasticCifarResNet:
-        network = made(**options)
-        network.__class__ = Plain
-        return network
-
-    space.supernet = supernet
-    return space
+from scholarch.testing.proxy_suite import (
+    BATCH,
+    ELASTIC,
+    SPACE,
+    TAPS,
+    TestEveryProxy,  # noqa: F401 (collected here)
+    make_taps,
+    scorer,
+)
 
 
 def test_failures_are_recorded_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
