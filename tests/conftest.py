@@ -24,8 +24,6 @@ import pytest
 import rich.style  # noqa: F401 (draws from `random` when first imported)
 import torch
 
-from scholarch.searchspace.plugins import load_plugin
-
 # A run's bytes depend on the thread count: gradients of one and two threads differ by 2e-8.
 torch.set_num_threads(1)
 
@@ -36,22 +34,6 @@ hypothesis.settings.load_profile("busy")
 ROOT = Path(__file__).resolve().parent.parent
 
 DATA_REQUIRED = os.environ.get("SCHOLARCH_REQUIRE_DATA") == "1"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a plug-in of one's own; the conformance tests then run on what it registers",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # Before collection, in which the conformance tests ask what is registered.
-    for path in config.getoption("plugin"):
-        load_plugin(path)
 
 
 @pytest.fixture(scope="session")

@@ -91,22 +91,18 @@ def test_shell_lines_of_the_docs_run(root: Path, tmp_path: Path, page: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("example", "suite", "name"),
-    [
-        ("tiny_vgg_space.py", "searchspace/test_space_conformance.py", "tiny-vgg"),
-        ("my_proxy.py", "proxies/test_proxy_conformance.py", "feature-rank"),
-    ],
-)
-def test_the_shipped_suite_runs_on_the_example(
-    root: Path, tmp_path: Path, example: str, suite: str, name: str
-) -> None:
-    """As the tutorials say, on a plug-in elsewhere."""
-    shutil.copy(root / "docs" / "examples" / example, tmp_path)
-    tests = root / "tests"
-    command = [sys.executable, "-m", "pytest", "-c", str(tests / "pytest.ini"), str(tests / suite)]
-    options = ["-p", "no:cacheprovider", "-q", "--plugin", str(tmp_path / example), "-k", name]
-    run([*command, *options], tmp_path)
+def test_the_shipped_suites_refuse_a_bad_plugin(tmp_path: Path) -> None:
+    """The tutorials' own lines run them on good ones."""
+    (tmp_path / "bad.py").write_text(
+        "import itertools, scholarch\nTICKS = itertools.count()\n"
+        "@scholarch.register_proxy('test-drift', source='a test')\n"
+        "def drift(probe):\n    'Another value every time.'\n    return next(TICKS)\n"
+    )
+    command = [sys.executable, "-m", "scholarch", "conformance", "--plugin", "bad.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert "test_depends_on_nothing_but_candidate_seed_and_batch[test-drift]" in done.stdout
+    assert done.stderr.strip() == "error: the conformance suites failed; see above"
 
 
 # ---------------------------------------------------------------------- the plug-ins
