@@ -83,6 +83,9 @@ def search_command(
         str | None, typer.Option(help="Multiply-accumulates of one image, e.g. 50M.")
     ] = None,
     max_flops: Annotated[str | None, typer.Option(help="FLOPs = 2 x MACs, e.g. 100M.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Peak activation memory of one image in bytes, e.g. 1M.")
+    ] = None,
     max_latency: Annotated[
         list[str] | None,
         typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.csv; once a device."),
@@ -93,7 +96,12 @@ def search_command(
     as_json: Json = False,
 ) -> None:
     """Search a space for the Pareto-optimal students of a teacher under a budget."""
-    bounds = {"params": max_params, "macs": max_macs, "flops": max_flops}
+    bounds = {
+        "params": max_params,
+        "macs": max_macs,
+        "flops": max_flops,
+        "peak_memory": max_memory,
+    }
     try:
         budget = _amounts({name: text for name, text in bounds.items() if text is not None})
         tables = _latencies(max_latency, budget)

@@ -25,10 +25,21 @@ if TYPE_CHECKING:
     from .elastic import ElasticNetwork
     from .latency import ArchitectureTable
 
-__all__ = ["Columns", "Matrix", "SearchSpace", "create_space", "list_spaces", "register_space"]
+__all__ = [
+    "BYTES",
+    "Columns",
+    "Matrix",
+    "SearchSpace",
+    "create_space",
+    "list_spaces",
+    "register_space",
+]
 
 Matrix = npt.NDArray[np.int64]
 """Candidates as gene indices, shape ``[N, genes]``."""
+
+BYTES = 4
+"""Of a float32 value."""
 
 Columns = dict[str, npt.NDArray[np.float64]]
 """Named columns of length N."""
@@ -52,8 +63,10 @@ class SearchSpace(abc.ABC):
     """
 
     #: Costs that need no table. ``macs`` are multiply-accumulates of one image, ``flops`` =
-    #: 2 × ``macs``, ``depth`` counts weighted layers on the longest path.
-    own_costs: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth")
+    #: 2 × ``macs``, ``depth`` counts weighted layers on the longest path, ``peak_memory`` is
+    #: the most bytes that one convolution reads and writes for one image, in float32 and
+    #: without its weights (shortcuts that wait meanwhile are not counted).
+    own_costs: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth", "peak_memory")
 
     def __init__(
         self,

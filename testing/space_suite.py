@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scholarch.searchspace.architecture import Architecture
@@ -119,8 +120,17 @@ def test_costs_equal_the_built_networks_count(space: SearchSpace, resolution: in
     for i, arch in enumerate(archs):
         network = space.build(arch).eval()
         assert costs["params"][i] == sum(p.numel() for p in network.parameters())
+        values: list[int] = []
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(
+                    lambda _, given, out, values=values: values.append(
+                        given[0].numel() + out.numel()
+                    )
+                )
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 3, resolution, resolution))
+        assert costs["peak_memory"][i] == 4 * max(values)
         assert costs["flops"][i] == counter.get_total_flops() == 2 * costs["macs"][i]
         stages = space.stages(arch, resolution=resolution)
         assert sum(stage.params for stage in stages) == costs["params"][i]

@@ -71,9 +71,9 @@ class TinyVgg(StagedSpace):
         *depths, width = self.values(matrix).astype(np.float64).T
         parts, side, c_in = list[Part](), resolution, np.full_like(width, self.in_channels)
         for stage, depth in enumerate(depths):
-            c, side = width * 2**stage, -(-side // STRIDES[stage])
+            c, before, side = width * 2**stage, side, -(-side // STRIDES[stage])
             parts.append(Part(f"stage {stage + 1}", side, blocks=depth, width=c))
-            parts[-1].tally.conv(c_in, c, 3, side)
+            parts[-1].tally.conv(c_in, c, 3, side, side_in=before)
             parts[-1].tally.conv(c, c, 3, side, times=depth - 1)
             c_in = c
         parts.append(Part("classifier", 1, blocks=1.0, width=self.num_classes))

@@ -183,8 +183,8 @@ class DerivedSpace(StagedSpace):
         stem = Part("stem", side, float(max(1, self.shape.stem_stride.bit_length() - 1)), width)
         c_in: Count = float(self.in_channels)
         for _ in range(int(np.asarray(stem.blocks))):
-            side = halved(side, min(2, self.shape.stem_stride))
-            stem.tally.conv(c_in, width, 3, side)
+            before, side = side, halved(side, min(2, self.shape.stem_stride))
+            stem.tally.conv(c_in, width, 3, side, side_in=before)
             c_in = width
         stem.side = side
         parts = [stem]
@@ -195,20 +195,28 @@ class DerivedSpace(StagedSpace):
             count, more = part.tally.conv, depth - 1.0
             if kind != "mbconv":
                 changes = np.ones_like(width) if stride > 1 else (previous != width) * 1.0
-                count(previous, width, 1, side, times=changes, on_path=False)
+                count(previous, width, 1, side, side_in=before, times=changes, on_path=False)
             if kind == "basic":
-                count(previous, width, 3, side)
+                count(previous, width, 3, side, side_in=before)
                 count(width, width, 3, side, times=depth + more)
             elif kind == "bottleneck":
                 # The first 1×1 stands before the stride.
                 count(previous, inside, 1, before)
                 count(width, inside, 1, side, times=more)
-                count(inside, inside, 3, side, times=depth)
+                count(inside, inside, 3, side, side_in=before, times=depth)
                 count(inside, width, 1, side, times=depth)
             else:
                 for c, times, at in ((previous, 1.0, before), (width, more, side)):
                     count(c, EXPANSION * c, 1, at, times=times)
-                    count(c, EXPANSION * c, 3, side, times=times, depthwise=True)
+                    count(
+                        EXPANSION * c,
+                        EXPANSION * c,
+                        3,
+                        side,
+                        side_in=at,
+                        times=times,
+                        depthwise=True,
+                    )
                     count(EXPANSION * c, width, 1, side, times=times)
             parts.append(part)
         head = Part("classifier", 1, 1.0, float(self.num_classes))

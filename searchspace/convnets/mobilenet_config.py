@@ -72,6 +72,14 @@ class Block:
         """Weighted layers on the longest path, which leads through the gate."""
         return 2 + self.expands + 2 * self.gated
 
+    def peak(self, side: int) -> int:
+        """Most values that one of its convolutions reads and writes."""
+        area_in, area_out = side**2, halved(side, self.stride) ** 2
+        expand = (self.in_channels + self.mid) * area_in * self.expands
+        return max(
+            expand, self.mid * (area_in + area_out), (self.mid + self.out_channels) * area_out
+        )
+
     def cost(self, side: int) -> tuple[int, int]:
         """Parameters, and multiply-accumulates of an input of ``side`` × ``side``."""
         area_in, area_out = side**2, halved(side, self.stride) ** 2

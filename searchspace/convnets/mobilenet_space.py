@@ -144,8 +144,9 @@ class MobileNetSpace(StagedSpace):
         config = self.config
         side = halved(resolution, config.stem_stride)
         stem = Part("stem", side, 2.0, float(config.first))
-        stem.tally.conv(self.in_channels, config.stem, 3, side)
-        _add(stem.tally, [*config.first_block.cost(side), config.first_block.layers])
+        stem.tally.conv(self.in_channels, config.stem, 3, side, side_in=resolution)
+        first = config.first_block
+        _add(stem.tally, [*first.cost(side), first.layers, first.peak(side)])
         parts = [stem]
         for i, stage in enumerate(config.stages):
             depth = self._depth(matrix, i)
@@ -159,7 +160,8 @@ class MobileNetSpace(StagedSpace):
                 width = config.in_channels(i, j)
                 grid = [config.block(i, j, k, e * width) for k, e in stage.choices]
                 # Looked up, not computed N times; the first line is a block that is not there.
-                lines = [(0, 0, 0)] + [(*block.cost(side), block.layers) for block in grid]
+                lines = [(0, 0, 0, 0)]
+                lines += [(*b.cost(side), b.layers, b.peak(side)) for b in grid]
                 cell = self._index(matrix, "ks", b) * len(stage.expands)
                 cell = 1 + cell + self._index(matrix, "e", b)
                 table = np.array(lines, dtype=np.float64).T
@@ -170,7 +172,7 @@ class MobileNetSpace(StagedSpace):
         head.tally.conv(config.stages[-1].width, config.head, 1, side)
         if config.mix:
             weights = config.head * config.mix
-            _add(head.tally, [weights, weights, 1])
+            _add(head.tally, [weights, weights, 1, config.head + config.mix])
         last = Part("classifier", 1, 1.0, float(self.num_classes))
         last.tally.linear(config.features, self.num_classes)
         return [*parts, head, last]
@@ -263,7 +265,8 @@ class MobileNetSpace(StagedSpace):
 
 
 def _add(tally: Tally, costs: Sequence[Count] | npt.NDArray[np.float64]) -> None:
-    """Add parameters, multiply-accumulates and layers, in this order."""
+    """Add parameters, multiply-accumulates, layers and a peak, in this order."""
     tally.params = tally.params + costs[0]
     tally.macs = tally.macs + costs[1]
     tally.layers = tally.layers + costs[2]
+    tally.peak = np.maximum(tally.peak, costs[3])

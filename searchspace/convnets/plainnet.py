@@ -122,7 +122,7 @@ class PlainNetSpace(StagedSpace):
         width: Count = values[0]
         side = halved(resolution, self.strides[0])
         stem = Part("stem", side, 1.0, width)
-        stem.tally.conv(self.in_channels, width, 3, side)
+        stem.tally.conv(self.in_channels, width, 3, side, side_in=resolution)
         parts = [stem]
         for i, stride in enumerate(self.strides[1:]):
             before, previous, side = side, width, halved(side, stride)
@@ -132,14 +132,14 @@ class PlainNetSpace(StagedSpace):
             wide, units = (1.0 - narrow) * layers, 2.0 * layers * narrow
             part = Part(f"stage {i + 1}", side, layers, width)
             count = part.tally.conv
-            count(previous, width, 1, side, on_path=False)
-            count(previous, inner, kernel, side, times=1.0 - narrow)
+            count(previous, width, 1, side, side_in=before, on_path=False)
+            count(previous, inner, kernel, side, side_in=before, times=1.0 - narrow)
             count(width, inner, kernel, side, times=wide - (1.0 - narrow))
             count(inner, width, kernel, side, times=wide)
             # The first 1×1 stands before the stride.
             count(previous, inner, 1, before, times=narrow)
             count(width, inner, 1, side, times=units - narrow)
-            count(inner, inner, kernel, side, times=units)
+            count(inner, inner, kernel, side, side_in=before, times=units)
             count(inner, width, 1, side, times=units)
             parts.append(part)
         head = Part("head", side, 1.0, values[-1])

@@ -120,7 +120,7 @@ class ResNet50Space(StagedSpace):
         kept = matrix[:, 0].astype(np.float64)
         side = halved(resolution, 2)
         stem = Part("stem", halved(side, 2), 2.0 + kept, width)
-        stem.tally.conv(self.in_channels, inner, 3, side)
+        stem.tally.conv(self.in_channels, inner, 3, side, side_in=resolution)
         stem.tally.conv(inner, inner, 3, side, times=kept)
         stem.tally.conv(inner, width, 3, side)
         parts, side, first = [stem], stem.side, E
@@ -137,7 +137,7 @@ class ResNet50Space(StagedSpace):
                     there = (j < depth).astype(np.float64)
                 # The 1×1 stands before the stride.
                 part.tally.conv(previous, middle, 1, before, times=there)
-                part.tally.conv(middle, middle, 3, side, times=there)
+                part.tally.conv(middle, middle, 3, side, side_in=before, times=there)
                 part.tally.conv(middle, width, 1, side, times=there)
                 before, previous = side, width
             parts.append(part)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..architecture import Architecture, Gene, Stage
 from ..errors import InvalidInputError
-from ..space import Columns, Matrix, SearchSpace, register_space
+from ..space import BYTES, Columns, Matrix, SearchSpace, register_space
 from .resnet_cifar_net import STRIDES, CifarResNet, ElasticCifarResNet
 
 __all__ = ["CifarResNetSpace"]
@@ -115,6 +116,18 @@ class CifarResNetSpace(SearchSpace):
 
     # ------------------------------------------------------------------ the contract
 
+    def _peak_memory(self, matrix: Matrix, resolution: int) -> npt.NDArray[np.float64]:
+        """Most bytes that a convolution reads and writes, ``[N]``."""
+        _, widths = self._shapes(matrix)
+        side = float(resolution)
+        peak = (self.in_channels + widths[:, 0]) * side**2
+        for i, stride in enumerate(STRIDES):
+            area, side = side**2, float(-(-side // stride))
+            first = widths[:, i] * area + widths[:, i + 1] * side**2
+            # Every block has a second convolution, of equal widths.
+            peak = np.maximum(peak, np.maximum(first, 2.0 * widths[:, i + 1] * side**2))
+        return np.asarray(BYTES * peak, dtype=np.float64)
+
     def _cost(self, matrix: Matrix, resolution: int) -> Columns:
         parts = [part for part, _ in self._stage_costs(matrix, resolution)]
         depths, _ = self._shapes(matrix)
@@ -123,6 +136,7 @@ class CifarResNetSpace(SearchSpace):
             "macs": np.sum([part["macs"] for part in parts], axis=0),
             # The name's own count: ResNet-56 is 6 × 9 + 2 weighted layers.
             "depth": 2.0 * depths.sum(axis=1) + 2.0,
+            "peak_memory": self._peak_memory(matrix, resolution),
         }
 
     def _format(self, choices: tuple[int, ...]) -> str:

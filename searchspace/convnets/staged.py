@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..architecture import Architecture, Gene, Stage
 from ..errors import InvalidInputError
-from ..space import Columns, Matrix, SearchSpace
+from ..space import BYTES, Columns, Matrix, SearchSpace
 
 __all__ = ["Count", "Part", "StagedSpace", "Tally", "check_width_mult", "divisible", "halved"]
 
@@ -53,11 +53,13 @@ class Tally:
         params: trainable parameters.
         macs: multiply-accumulates of one image in convolutions and linear layers.
         layers: weighted layers on the longest path.
+        peak: most values, of one image, that a convolution reads and writes.
     """
 
     params: Count = 0.0
     macs: Count = 0.0
     layers: Count = 0.0
+    peak: Count = 0.0
 
     def conv(
         self,
@@ -66,6 +68,7 @@ class Tally:
         kernel: Count,
         side: int,
         *,
+        side_in: int | None = None,
         times: Count = 1.0,
         depthwise: bool = False,
         on_path: bool = True,
@@ -77,6 +80,8 @@ class Tally:
             c_out: output channels.
             kernel: side of the kernel.
             side: of the map that it gives out, in pixels.
+            side_in: of the map that it is given; default ``side``. Where the first of several is
+                strided, its own: the peak is the largest.
             times: how many there are; 0 leaves the architecture as it is.
             depthwise: one filter a channel.
             on_path: whether it lies on the longest path, as projections do not.
@@ -86,6 +91,9 @@ class Tally:
             weights = weights * c_in
         self.params = self.params + (weights + 2.0 * c_out * times)
         self.macs = self.macs + weights * float(side * side)
+        area_in = float((side if side_in is None else side_in) ** 2)
+        values = c_in * area_in + c_out * float(side * side)
+        self.peak = np.maximum(self.peak, np.where(np.asarray(times) > 0, values, 0.0))
         if on_path:
             self.layers = self.layers + times
 
@@ -143,13 +151,16 @@ class StagedSpace(SearchSpace):
         return super().spec() | {"width_mult": self.width_mult}
 
     def _cost(self, matrix: Matrix, resolution: int) -> Columns:
-        columns = {name: np.empty(len(matrix)) for name in ("params", "macs", "depth")}
+        names = ("params", "macs", "depth", "peak_memory")
+        columns = {name: np.empty(len(matrix)) for name in names}
         for begin in range(0, len(matrix), CHUNK):
             rows = slice(begin, begin + CHUNK)
             tallies = [part.tally for part in self._parts(matrix[rows], resolution)]
             columns["params"][rows] = sum(tally.params for tally in tallies)
             columns["macs"][rows] = sum(tally.macs for tally in tallies)
             columns["depth"][rows] = sum(tally.layers for tally in tallies)
+            peaks = np.broadcast_arrays(*(tally.peak for tally in tallies))
+            columns["peak_memory"][rows] = BYTES * np.max(peaks, axis=0)
         return columns
 
     def stages(self, arch: Architecture, *, resolution: int | None = None) -> list[Stage]:
