@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import find_student, list_proxies, list_searchers, score
-    from .data import load_batch, load_data
+    from .data import load_batch, load_data, register_data
     from .proxies.batch import Batch
     from .proxies.registry import register_proxy
     from .proxies.teacher import Teacher
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from .search.student import Student
     from .searchspace.architecture import Architecture
     from .searchspace.errors import InvalidInputError, ScholarchError
+    from .searchspace.plugins import load_plugin
     from .searchspace.space import SearchSpace, create_space, list_spaces, register_space
-    from .teacher import list_teachers, load_teacher
+    from .teacher import list_teachers, load_teacher, register_teacher
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("find_student", "list_proxies", "list_searchers", "score"),
-    "data": ("load_batch", "load_data"),
+    "data": ("load_batch", "load_data", "register_data"),
     "proxies.batch": ("Batch",),
     "proxies.registry": ("register_proxy",),
     "proxies.teacher": ("Teacher",),
@@ -41,8 +42,9 @@ _HOMES = {
     "search.student": ("Student",),
     "searchspace.architecture": ("Architecture",),
     "searchspace.errors": ("InvalidInputError", "ScholarchError"),
+    "searchspace.plugins": ("load_plugin",),
     "searchspace.space": ("SearchSpace", "create_space", "list_spaces", "register_space"),
-    "teacher": ("list_teachers", "load_teacher"),
+    "teacher": ("list_teachers", "load_teacher", "register_teacher"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -65,10 +67,13 @@ __all__ = [
     "list_teachers",
     "load_batch",
     "load_data",
+    "load_plugin",
     "load_teacher",
+    "register_data",
     "register_proxy",
     "register_searcher",
     "register_space",
+    "register_teacher",
     "score",
 ]
 

@@ -245,7 +245,7 @@ class Scorer:
                     output = self._network.run_step(step, x, trace)
                     block = BlockProbe(step, output, trace.relus, trace.weights, trace.maps)
                     path.append(block)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001 (as in _evaluate: recorded, not the end)
                 yield _Failed(arch, _reason(error))
                 continue
             yield Probe(
