@@ -22,7 +22,10 @@ pytestmark = pytest.mark.parametrize("name", registered("space"))
 
 
 #: Options under which a space whose supernet fills gigabytes is tested.
-LIGHT: dict[str, dict[str, float]] = {"plainnet": {"width_mult": 0.25}}
+LIGHT: dict[str, dict[str, float]] = {
+    "plainnet": {"width_mult": 0.25},
+    "resnet50": {"width_mult": 0.5},
+}
 
 
 @pytest.fixture

@@ -197,14 +197,14 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     widest = max(float(str(row["ms_median"])) for row in rows)
     figure, axes = plt.subplots(figsize=(7.2, 2.9), layout="constrained")
     for k, (name, shade) in enumerate(zip(TEACHERS, ("#9db7d5", "#2f5f98"), strict=True)):
-        found = {str(r["way"]): float(str(r["ms_median"])) for r in rows if r["teacher"] == name}
+        found = {str(r["way"]): r for r in rows if r["teacher"] == name}
         y = np.arange(len(order)) + (0.19 if k else -0.19)
-        values = [found[way] for way in order]
+        values = [float(str(found[way]["ms_median"])) for way in order]
         axes.barh(y, values, 0.36, color=shade, label=f"teacher {name.removesuffix('-cifar10')}")
-        for at, value in zip(y, values, strict=True):
+        for way, at, value in zip(order, y, values, strict=True):
             text = f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
-            if value != found["ours"]:
-                text += f"  ({value / found['ours']:.1f}×)"
+            if way != "ours":
+                text += f"  ({float(str(found[way]['ratio'])):.1f}×)"
             axes.text(value + 0.008 * widest, at, text, va="center", fontsize=8, color="#333333")
     axes.set_xlim(0, widest * 1.2)
     axes.set_yticks(range(len(order)), short)

@@ -1,0 +1,55 @@
+"""Every space with every searcher on real images, by registration alone."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+import scholarch
+from scholarch.search import find as find_module
+from scholarch.search.budget import Budget
+from scholarch.search.domain import Domain
+from scholarch.searchspace.space import SearchSpace
+from scholarch.testing.space_suite import LIGHT
+
+EVALUATIONS = 7
+
+
+@pytest.fixture(autouse=True)
+def _small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5 architectures, so that the searchers ask for the other two themselves."""
+    monkeypatch.setattr(find_module, "REFERENCE_SIZE", 5)
+
+
+@cache
+def bounded(name: str) -> tuple[SearchSpace, float]:
+    """A space for the digits, and MACs that a third of its networks stay under."""
+    space = scholarch.create_space(name, num_classes=10, resolution=32, **LIGHT.get(name, {}))
+    macs = space.cost(space.sample_matrix(1000, 0))["macs"]
+    macs.sort()
+    return space, float(macs[333])
+
+
+@pytest.mark.parametrize("searcher", scholarch.list_searchers())
+@pytest.mark.parametrize("name", scholarch.list_spaces())
+def test_a_search_ends_inside_its_budget(name: str, searcher: str) -> None:
+    space, bound = bounded(name)
+    result = scholarch.find_student(
+        space=space,
+        data="digits",
+        teacher="resnet14-digits",
+        proxies=["macs", "expr"],
+        budget={"macs": bound},
+        searcher=searcher,
+        evaluations=EVALUATIONS,
+        batch_size=4,
+        seed=1,
+    )
+    inside = Domain(space, Budget({"macs": bound})).size
+    expected = EVALUATIONS if inside is None else min(EVALUATIONS, inside)
+    assert len({c.arch.key for c in result.candidates}) == len(result.candidates) == expected
+    assert all(c.costs["macs"] <= bound for c in result.candidates)
+    assert not result.failures
+    assert result.best.module() is not None
+    assert "diswot-relation" in result.best.scores
