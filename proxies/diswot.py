@@ -49,6 +49,9 @@ def needs_classifier(teacher: TeacherSide, num_classes: int) -> str | None:
 
 def image_relation(final_map: Tensor) -> Tensor:
     """Row-normalised f fᵀ of the final map as ``[B, C·H·W]``; returns ``[B, B]``."""
+    if final_map.is_contiguous(memory_format=torch.channels_last):
+        # The products do not depend on the order of features; this one needs no copy.
+        final_map = final_map.permute(0, 2, 3, 1)
     f = final_map.flatten(1)
     return functional.normalize(f @ f.T, dim=1)
 
