@@ -87,7 +87,7 @@ def test_layouts_of_checkpoints(
         assert teacher.mean is not None
         assert teacher.mean[0] == mean
         original = original.to(memory_format=torch.channels_last)  # as the teacher, to the bit
-    assert torch.equal(teacher.module(batch.images), original(batch.images))
+        assert torch.equal(teacher.module(batch.images), original(batch.images))
         assert teacher.trained
     assert by_name.fingerprint == by_file.fingerprint
     assert by_name.name == "resnet20-cifar10"
