@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .search.student import Student
     from .searchspace.architecture import Architecture
     from .searchspace.errors import InvalidInputError, ScholarchError
+    from .searchspace.factory import create_space, list_spaces
     from .searchspace.plugins import load_plugin
-    from .searchspace.space import SearchSpace, create_space, list_spaces, register_space
+    from .searchspace.space import SearchSpace, register_space
     from .teacher import list_teachers, load_teacher, register_teacher
 
 __version__ = "0.1.0"
@@ -43,7 +44,8 @@ _HOMES = {
     "searchspace.architecture": ("Architecture",),
     "searchspace.errors": ("InvalidInputError", "ScholarchError"),
     "searchspace.plugins": ("load_plugin",),
-    "searchspace.space": ("SearchSpace", "create_space", "list_spaces", "register_space"),
+    "searchspace.factory": ("create_space", "list_spaces"),
+    "searchspace.space": ("SearchSpace", "register_space"),
     "teacher": ("list_teachers", "load_teacher", "register_teacher"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

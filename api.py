@@ -31,8 +31,9 @@ from .search.settings import ScoreRule, ranks_nothing
 from .searchspace.architecture import Architecture
 from .searchspace.convnets.derived import derive_space
 from .searchspace.errors import InvalidInputError
+from .searchspace.factory import create_space
 from .searchspace.latency import load_table
-from .searchspace.space import SearchSpace, create_space
+from .searchspace.space import SearchSpace
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 

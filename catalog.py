@@ -8,7 +8,8 @@ __all__ = ["CATALOGS"]
 
 
 def _spaces(pattern: str) -> list[dict[str, str]]:
-    from .searchspace.space import SPACES, create_space, list_spaces
+    from .searchspace.factory import create_space, list_spaces
+    from .searchspace.space import SPACES
 
     rows = []
     for name in list_spaces(pattern):

@@ -156,7 +156,7 @@ def score_command(
     _load_plugins(plugin)
     from .data import load_data
     from .searchspace.errors import InvalidInputError
-    from .searchspace.space import create_space
+    from .searchspace.factory import create_space
 
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..searchspace.architecture import Architecture
-from ..searchspace.elastic import ElasticNetwork, Trace
+from ..searchspace.elastic import ElasticNetwork, Trace, to_channels_last
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import SearchSpace
 from .batch import Batch
@@ -135,10 +135,7 @@ class Scorer:
         network = self.space.supernet(seed=self.seed, init="normal").train()
         network.track_statistics(False)
         network.requires_grad_(False)
-        # The typed overloads of `to` leave memory formats out.
-        for parameter in network.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        to_channels_last(network)
         for trait in ("bn", "relu"):
             if trait in self._needs and trait not in network.traits:
                 what = {"bn": "batch norm", "relu": "ReLU activations"}[trait]

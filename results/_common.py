@@ -20,7 +20,8 @@ import torch
 from scholarch.data import load_data
 from scholarch.proxies.batch import Batch
 from scholarch.searchspace.architecture import Architecture
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 Column = npt.NDArray[np.float64]
 

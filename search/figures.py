@@ -26,7 +26,7 @@ from .report_numbers import Floats, Growth, growth, is_scored, staircase, usual_
 from .units import cost_label, cost_value, decimal, number
 
 if TYPE_CHECKING:
-    from .report import ReportCandidate, ReportData
+    from .report_data import ReportCandidate, ReportData
 
 __all__ = ["figure_svg", "front_figure", "growth_figure", "save_png", "tooltips"]
 

@@ -126,7 +126,7 @@ def search(
         run.run()
         info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
         info["notes"] = run.notes + notes
-        result = assemble(store, space, settings, info, str(out) if out else None)
+        result = assemble(SearchResult, store, space, settings, info, str(out) if out else None)
         if out is not None:
             write_outputs(result, out)
     return result

@@ -10,19 +10,20 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from ..searchspace.errors import InvalidInputError, ScholarchError
-from ..searchspace.space import SearchSpace, create_space
+from ..searchspace.factory import create_space
+from ..searchspace.space import SearchSpace
 from .files import make_folder, write_atomic
-from .result import SearchResult
+from .outcome import SearchOutcome
 from .run import collect
 from .settings import RunSettings
 from .store import RunStore, StoreError
 
-__all__ = ["load_result", "open_folder", "save_result", "write_outputs"]
+__all__ = ["load_outcome", "open_folder", "save_outcome", "write_outputs"]
 
 RUN, STORE, PARETO, REPORT, STUDENT = (
     "run.json",
@@ -32,6 +33,8 @@ RUN, STORE, PARETO, REPORT, STUDENT = (
     "student",
 )
 _LOCK = ".lock"
+
+Outcome = TypeVar("Outcome", bound=SearchOutcome)
 #: What has to be in ``run.json``; the rest is told, not needed.
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "settings": dict,
@@ -159,17 +162,19 @@ def _admit(folder: Path, settings: RunSettings, evaluations: int) -> dict[str, A
     return before
 
 
-def write_outputs(result: SearchResult, folder: Path) -> None:
+def write_outputs(result: SearchOutcome, folder: Path) -> None:
     """Write the front, the report, the student and the finished ``run.json``."""
+    from .summary import report_html  # matplotlib, once it is needed
+
     write_atomic(folder / PARETO, result.pareto_csv())
     if result.pick is not None:
         result.best.save_pretrained(folder / STUDENT)
-    write_atomic(folder / REPORT, result.report())
+    write_atomic(folder / REPORT, report_html(result))
     write_run(folder, result.settings, finished=True, notes=result.notes, **result.info)
 
 
-def save_result(result: SearchResult, folder: str | Path) -> None:
-    """See :meth:`SearchResult.save`."""
+def save_outcome(result: SearchOutcome, folder: str | Path) -> None:
+    """See ``SearchResult.save``."""
     folder = Path(folder)
     make_folder(folder)
     if any(folder.iterdir()):
@@ -178,14 +183,14 @@ def save_result(result: SearchResult, folder: str | Path) -> None:
     write_outputs(result, folder)
 
 
-def load_result(folder: str | Path) -> SearchResult:
-    """See :meth:`SearchResult.load`."""
+def load_outcome(folder: str | Path, kind: type[Outcome]) -> Outcome:
+    """See ``SearchResult.load``."""
     folder = Path(folder)
     data = read_run(folder)
     settings = _settings(folder, data)
     store = RunStore(folder / STORE, readonly=True)
     try:
-        return assemble(store, create_space(**settings.space), settings, data, str(folder))
+        return assemble(kind, store, create_space(**settings.space), settings, data, str(folder))
     except ScholarchError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -195,15 +200,16 @@ def load_result(folder: str | Path) -> SearchResult:
 
 
 def assemble(
+    kind: type[Outcome],
     store: RunStore,
     space: SearchSpace,
     settings: RunSettings,
     info: Mapping[str, Any],
     out: str | None,
-) -> SearchResult:
+) -> Outcome:
     """A result from what a store holds and what ``run.json`` says of it."""
     apart = ("settings", "notes", "finished")
-    return SearchResult(
+    return kind(
         space=space,
         settings=settings,
         candidates=collect(store, settings),

@@ -16,7 +16,7 @@ from .units import cost_label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .report import ReportCandidate, ReportData
+    from .report_data import ReportCandidate, ReportData
 
 __all__ = [
     "SIZE_AXES",

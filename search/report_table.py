@@ -12,7 +12,7 @@ from .units import column_scale, cost_head, cost_label, cost_value, decimal, num
 
 if TYPE_CHECKING:
     from ..searchspace.architecture import Stage
-    from .report import ReportCandidate, ReportData
+    from .report_data import ReportCandidate, ReportData
 
 __all__ = ["MOST_ROWS", "Column", "candidate_table", "rank_table", "stage_view"]
 

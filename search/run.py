@@ -19,7 +19,7 @@ from ..searchspace.architecture import Architecture
 from ..searchspace.space import Matrix, SearchSpace
 from .domain import Domain
 from .engine import Engine
-from .result import Candidate
+from .outcome import Candidate
 from .searchers.base import create_searcher
 from .settings import RunSettings, ScoreRule, ranks_nothing
 from .store import RunStore, ScoreKey

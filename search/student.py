@@ -13,7 +13,8 @@ from torch import nn
 
 from ..searchspace.architecture import Architecture, Stage
 from ..searchspace.errors import InvalidInputError, ScholarchError
-from ..searchspace.space import SearchSpace, create_space
+from ..searchspace.factory import create_space
+from ..searchspace.space import SearchSpace
 from .files import make_folder, write_atomic
 
 __all__ = ["Student"]

@@ -6,13 +6,14 @@ import math
 
 from ..searchspace.errors import ScholarchError
 from .budget import human
-from .report import ReportCandidate, ReportData, render_report
-from .result import Candidate, SearchResult
+from .outcome import Candidate, SearchOutcome
+from .report import render_report
+from .report_data import ReportCandidate, ReportData
 
 __all__ = ["report_data", "report_html"]
 
 
-def report_data(result: SearchResult) -> ReportData:
+def report_data(result: SearchOutcome) -> ReportData:
     """What :func:`~scholarch.search.report.render_report` shows of a result."""
     settings = result.settings
     on_front = {candidate.order for candidate in result.front}
@@ -36,7 +37,7 @@ def report_data(result: SearchResult) -> ReportData:
     )
 
 
-def report_html(result: SearchResult) -> str:
+def report_html(result: SearchOutcome) -> str:
     """The report of a result.
 
     Raises:
@@ -65,7 +66,7 @@ def _candidate(candidate: Candidate, on_front: bool) -> ReportCandidate:
     )
 
 
-def _run(result: SearchResult) -> dict[str, str]:
+def _run(result: SearchOutcome) -> dict[str, str]:
     settings, info = result.settings, result.info
     parts = settings.score["parts"]
     score = str(settings.score["name"])

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from .architecture import Architecture, Gene, Stage
     from .elastic import ElasticNetwork
     from .errors import InvalidInputError, ScholarchError, UnknownNameError
+    from .factory import create_space, list_spaces
     from .registry import Registry
-    from .space import SearchSpace, create_space, list_spaces, register_space
+    from .space import SearchSpace, register_space
 
 _HOMES = {
     "architecture": ("Architecture", "Gene", "Stage"),
     "elastic": ("ElasticNetwork",),
     "errors": ("InvalidInputError", "ScholarchError", "UnknownNameError"),
     "registry": ("Registry",),
-    "space": ("SearchSpace", "create_space", "list_spaces", "register_space"),
+    "factory": ("create_space", "list_spaces"),
+    "space": ("SearchSpace", "register_space"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -32,6 +32,7 @@ __all__ = [
     "Step",
     "Trace",
     "initialise",
+    "to_channels_last",
 ]
 
 INITS = ("he", "normal")
@@ -306,3 +307,11 @@ def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:
             bias = getattr(module, "bias", None)
             if isinstance(bias, Tensor):
                 bias.zero_()
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Lay a network's convolutions out channels last, in place: faster on a CPU."""
+    # The typed overloads of `Module.to` leave memory formats out.
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ import abc
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .elastic import ElasticNetwork
-    from .latency import ArchitectureTable
 
 __all__ = [
     "BYTES",
+    "SPACES",
     "Columns",
+    "LatencyTable",
     "Matrix",
     "SearchSpace",
-    "create_space",
-    "list_spaces",
     "register_space",
 ]
 
@@ -43,6 +42,23 @@ BYTES = 4
 
 Columns = dict[str, npt.NDArray[np.float64]]
 """Named columns of length N."""
+
+
+class LatencyTable(Protocol):
+    """What a space asks of a latency table.
+
+    Attributes:
+        device: its name.
+        fingerprint: of its contents.
+        rows: architectures that it knows, ``[N, genes]``.
+    """
+
+    device: str
+    fingerprint: str
+    rows: Matrix
+
+    def latency(self, space: SearchSpace, matrix: Matrix) -> npt.NDArray[np.float64]:
+        """Milliseconds of N architectures, ``[N]``; NaN where the table has none."""
 
 
 class SearchSpace(abc.ABC):
@@ -91,7 +107,7 @@ class SearchSpace(abc.ABC):
         self.num_classes = num_classes
         self.resolution = resolution
         self.in_channels = in_channels
-        self._tables: dict[str, ArchitectureTable] = {}
+        self._tables: dict[str, LatencyTable] = {}
         self._cardinalities = np.array([len(gene.values) for gene in self.genes], dtype=np.int64)
 
     # ------------------------------------------------------------------ to implement
@@ -143,11 +159,11 @@ class SearchSpace(abc.ABC):
         return (*self.own_costs, *(f"latency:{device}" for device in self._tables))
 
     @property
-    def tables(self) -> dict[str, ArchitectureTable]:
+    def tables(self) -> dict[str, LatencyTable]:
         """Latency tables by device."""
         return dict(self._tables)
 
-    def attach(self, table: ArchitectureTable) -> None:
+    def attach(self, table: LatencyTable) -> None:
         """Let :meth:`cost` read a latency table.
 
         Raises:
@@ -336,42 +352,3 @@ def register_space(name: str) -> Callable[[SpaceFactory], SpaceFactory]:
         return SPACES.add(name, factory)
 
     return register
-
-
-def _load() -> None:
-    from . import convnets  # noqa: F401  (importing registers)
-    from .plugins import load_entry_points
-
-    load_entry_points()
-
-
-def create_space(name: str, **options: Any) -> SearchSpace:
-    """Make a registered space.
-
-    Args:
-        name: see :func:`list_spaces`.
-        **options: ``num_classes``, ``resolution``, ``in_channels``, ``width_mult`` and what
-            the space's own factory takes.
-
-    Raises:
-        UnknownNameError: if no space has that name.
-        InvalidInputError: if an option is unknown to the space or out of range.
-
-    Example:
-        >>> create_space("resnet-cifar-s0", num_classes=10).size
-        64
-    """
-    _load()
-    factory = SPACES[name]
-    try:
-        return factory(name, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise InvalidInputError(f"space {name!r}: {str(error).split('() ')[-1]}") from error
-
-
-def list_spaces(pattern: str = "*") -> list[str]:
-    """Names of the registered spaces that match a shell pattern."""
-    _load()
-    return SPACES.names(pattern)

@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..searchspace.convnets.resnet_cifar_net import CifarResNet
+from ..searchspace.elastic import to_channels_last
 from ..searchspace.errors import InvalidInputError
 from .registry import TeacherNetwork, TeacherRequest, needs_weights, register_teacher
 from .weights import Weights, fit_weights, read_weights
@@ -51,14 +50,16 @@ class _Shape:
         return 2 * sum(self.depths) + 2
 
     def build(self, seed: int = 0) -> CifarResNet:
-        return CifarResNet(
+        network = CifarResNet(
             self.depths,
             self.widths,
             num_classes=self.num_classes,
             in_channels=self.in_channels,
             shortcut=self.shortcut,
             seed=seed,
-        ).to(memory_format=torch.channels_last)  # 1.6 times as fast on a CPU
+        )
+        to_channels_last(network)
+        return network
 
 
 def load_cifar_file(path: Path, weights: Weights) -> TeacherNetwork | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import InvalidInputError, ScholarchError
-from ..searchspace.space import create_space
+from ..searchspace.factory import create_space
 from .registry import TeacherNetwork, TeacherRequest
 from .timm_models import is_timm_model, load_timm_model
 from .weights import fit_weights, read_weights

@@ -10,8 +10,8 @@ import os
 
 from ..proxies.registry import list_proxies
 from ..search.searchers.base import list_searchers
+from ..searchspace.factory import list_spaces
 from ..searchspace.plugins import load_plugin
-from ..searchspace.space import list_spaces
 
 __all__ = ["PLUGINS", "registered"]
 

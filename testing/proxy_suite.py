@@ -13,7 +13,8 @@ from scholarch.proxies.taps import Taps
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
 from scholarch.searchspace.convnets.resnet_cifar_net import ElasticCifarResNet
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 from scholarch.testing import registered
 
 SPACE = create_space("resnet-cifar-s0", num_classes=4, resolution=16)

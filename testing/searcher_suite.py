@@ -27,7 +27,8 @@ from scholarch.search.searchers.base import (
     searcher_class,
 )
 from scholarch.searchspace.errors import InvalidInputError, ScholarchError
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 from scholarch.testing import registered
 
 Compute = Callable[[Probe], float]

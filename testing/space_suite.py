@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.elastic import Trace
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 from scholarch.testing import registered
 
 pytestmark = pytest.mark.parametrize("name", registered("space"))

@@ -28,7 +28,8 @@ from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.convnets.mbconv import MBConv
 from scholarch.searchspace.elastic import initialise
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 SPACE = "mobilenetv3-cifar"
 IMAGES = 16

@@ -37,7 +37,7 @@ from scholarch.search.budget import Budget, human, parse_amount
 from scholarch.search.domain import Domain
 from scholarch.search.searchers.base import evaluation_limit, list_searchers
 from scholarch.search.settings import ScoreRule
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 SPACE = "mobilenetv3-cifar"
 CHECKPOINTS = (50, 100, 200, 300)

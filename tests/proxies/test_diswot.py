@@ -17,7 +17,8 @@ from scholarch.proxies.taps import Taps
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 SEED = 7
 S0 = ("111", "353", "717")

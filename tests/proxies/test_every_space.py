@@ -11,7 +11,8 @@ from scholarch.proxies.registry import get_proxy, list_proxies
 from scholarch.proxies.scoring import Scorer
 from scholarch.proxies.taps import Taps
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import SearchSpace, create_space, list_spaces
+from scholarch.searchspace.factory import create_space, list_spaces
+from scholarch.searchspace.space import SearchSpace
 
 IMAGES, CLASSES = 8, 4
 

@@ -16,7 +16,7 @@ from scholarch.proxies.expr import spectrum_entropy
 from scholarch.proxies.naswot import hamming_kernel
 from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.convnets.resnet_cifar_net import BasicBlock, CifarResNet
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 SPACE = create_space("resnet-cifar", num_classes=4, resolution=16)
 TEXT = "12-16x2-32x1-48x3"

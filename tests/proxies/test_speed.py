@@ -13,7 +13,7 @@ import torch
 
 from scholarch.proxies.batch import Batch
 from scholarch.proxies.scoring import Scorer
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 from scholarch.teacher import load_teacher
 
 #: 13 to 16 were measured. A smaller sample shares fewer prefixes than all of S0.

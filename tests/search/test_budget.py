@@ -14,7 +14,8 @@ from scholarch.search.budget import ENUMERABLE, Budget, human, minimum_costs, pa
 from scholarch.search.domain import Domain
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import Columns, Matrix, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import Columns, Matrix
 
 S0 = create_space("resnet-cifar-s0")
 ELASTIC = create_space("resnet-cifar")

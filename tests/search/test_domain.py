@@ -10,7 +10,8 @@ import pytest
 
 from scholarch.search.budget import Budget, minimum_costs
 from scholarch.search.domain import Domain
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 S0 = create_space("resnet-cifar-s0")
 ELASTIC = create_space("resnet-cifar")

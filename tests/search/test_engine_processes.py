@@ -19,8 +19,8 @@ from scholarch.search.engine_processes import ProcessEngine
 from scholarch.search.find import search
 from scholarch.searchspace import plugins
 from scholarch.searchspace.errors import InvalidInputError
+from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.plugins import load_plugin
-from scholarch.searchspace.space import create_space
 
 SPACE = create_space("resnet-cifar")
 PROXIES = ["macs", "expr", "naswot"]

@@ -22,7 +22,8 @@ from scholarch.search.searchers._optuna import GeneticOptunaSearcher, OptunaSear
 from scholarch.search.searchers.base import create_searcher, evaluation_limit, list_searchers
 from scholarch.searchspace.architecture import Gene
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
-from scholarch.searchspace.space import Matrix, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import Matrix
 
 SPACE = create_space("resnet-cifar")
 BOUNDS = {"macs": 30e6, "params": 300_000}

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from scholarch.search.figures import figure_svg, front_figure, growth_figure, save_png
-from scholarch.search.report import ReportCandidate, ReportData, render_report, write_report
+from scholarch.search.report import render_report, write_report
+from scholarch.search.report_data import ReportCandidate, ReportData
 from scholarch.search.report_numbers import agreement, growth, staircase
 from scholarch.search.store import StoreError
 from scholarch.search.units import cost_text, decimal, number

@@ -33,7 +33,8 @@ from scholarch.search.store import StoreError
 from scholarch.search.student import Student
 from scholarch.search.summary import report_data, report_html
 from scholarch.searchspace.errors import InvalidInputError, ScholarchError, UnknownNameError
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 S0 = create_space("resnet-cifar-s0")
 ELASTIC = create_space("resnet-cifar")

@@ -19,7 +19,7 @@ from scholarch.proxies.scoring import CandidateScore
 from scholarch.search import store as store_module
 from scholarch.search.store import RunStore, ScoreKey, StoreError
 from scholarch.searchspace.architecture import Architecture
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 SPACE = create_space("resnet-cifar-s0")
 ARCHS = SPACE.decode(SPACE.enumerate_matrix())

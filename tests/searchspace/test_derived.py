@@ -14,7 +14,7 @@ from scholarch.proxies.teacher_shape import find_teacher_shape
 from scholarch.searchspace.convnets.derived import TeacherShape, derive_space
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 SHAPES = {
     "basic": TeacherShape(2, ((24, 2, 2), (24, 1, 1), (40, 9, 2)), "basic"),

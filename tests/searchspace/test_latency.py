@@ -12,8 +12,9 @@ import pytest
 import scholarch
 from scholarch.search.budget import parse_latency
 from scholarch.searchspace.errors import InvalidInputError
+from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.latency import load_table
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.space import SearchSpace
 
 SPACES = ("111", "113", "335", "777")
 

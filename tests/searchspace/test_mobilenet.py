@@ -18,7 +18,7 @@ from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.convnets.mobilenet_space import MobileNetSpace
 from scholarch.searchspace.elastic import Trace
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 MAX = '{"ks": 7, "e": 6, "d": 4}'
 KS = "75557757573753735353"

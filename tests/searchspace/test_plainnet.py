@@ -7,7 +7,7 @@ import torch
 
 from scholarch.searchspace.convnets.plainnet_net import PlainNet
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 
 SPACE = create_space("plainnet", num_classes=1000)
 CIFAR = create_space("plainnet-cifar", num_classes=1000)

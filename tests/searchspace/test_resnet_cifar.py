@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scholarch.searchspace.errors import InvalidInputError, UnknownNameError
-from scholarch.searchspace.space import create_space, list_spaces
+from scholarch.searchspace.factory import create_space, list_spaces
 
 
 def test_sizes() -> None:

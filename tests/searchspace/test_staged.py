@@ -10,7 +10,8 @@ from scholarch.proxies.batch import Batch
 from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.convnets.staged import divisible, halved
 from scholarch.searchspace.elastic import Trace
-from scholarch.searchspace.space import SearchSpace, create_space
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
 
 NAMES = ["derived", "plainnet-cifar", "resnet50"]
 

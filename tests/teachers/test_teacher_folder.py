@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from scholarch.data import load_batch
 from scholarch.search.student import Student
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.searchspace.space import create_space
+from scholarch.searchspace.factory import create_space
 from scholarch.teacher import load_teacher
 from scholarch.teachers.timm_import import import_timm
 

@@ -1,0 +1,160 @@
+"""What a search found, in memory: candidates, the front, the pick."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..searchspace.architecture import Architecture
+from ..searchspace.errors import ScholarchError
+from ..searchspace.space import SearchSpace
+from .settings import RunSettings
+from .student import Student
+
+__all__ = ["Candidate", "SearchOutcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One architecture that was evaluated.
+
+    Attributes:
+        order: of evaluation, from 0.
+        arch: the architecture.
+        costs: by name.
+        score: what was maximised; NaN where it failed.
+        scores: every proxy, oriented; NaN = failed.
+        failures: proxy → reason.
+    """
+
+    order: int
+    arch: Architecture
+    costs: Mapping[str, float]
+    score: float
+    scores: Mapping[str, float]
+    failures: Mapping[str, str]
+
+
+@dataclass(eq=False)
+class SearchOutcome:
+    """The outcome of a search.
+
+    Attributes:
+        space: searched.
+        settings: what repeats the run.
+        candidates: every distinct architecture evaluated, in order.
+        objectives: costs minimised beside the score.
+        info: versions, host, command, teacher, seconds.
+        notes: what a reader has to know.
+        out: the run's folder, or ``None``.
+        database: the run's store, as the bytes of a SQLite file.
+    """
+
+    space: SearchSpace
+    settings: RunSettings
+    candidates: list[Candidate]
+    objectives: tuple[str, ...]
+    info: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    out: str | None = None
+    database: bytes = b""
+
+    @cached_property
+    def front(self) -> list[Candidate]:
+        """Candidates that no other beats in score and every objective, cheapest first."""
+        import moocore
+
+        scored = [c for c in self.candidates if math.isfinite(c.score)]
+        if not scored:
+            return []
+        points = np.array(
+            [[-c.score, *(c.costs[name] for name in self.objectives)] for c in scored]
+        )
+        kept = moocore.is_nondominated(points, keep_weakly=True)
+        return sorted(
+            (c for c, keep in zip(scored, kept, strict=True) if keep),
+            key=lambda c: (*(c.costs[name] for name in self.objectives), -c.score, c.arch.key),
+        )
+
+    @cached_property
+    def pick(self) -> Candidate | None:
+        """The best score inside the budget; of equals the cheaper, ``None`` if all failed."""
+        best = min(
+            self.front,
+            key=lambda c: (-c.score, *(c.costs[name] for name in self.objectives), c.arch.key),
+            default=None,
+        )
+        return best
+
+    @property
+    def best(self) -> Student:
+        """The pick, as a student.
+
+        Raises:
+            ScholarchError: if no candidate could be scored.
+        """
+        if self.pick is None:
+            reasons = "; ".join(f"{n}× {reason}" for reason, n in self.failures.items())
+            raise ScholarchError(f"no candidate could be scored: {reasons or 'none was tried'}")
+        return self._student(self.pick)
+
+    @property
+    def pareto(self) -> list[Student]:
+        """The front as students, cheapest first."""
+        return [self._student(candidate) for candidate in self.front]
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Reason → how many scores failed for it."""
+        counts: dict[str, int] = {}
+        for candidate in self.candidates:
+            for proxy, reason in candidate.failures.items():
+                counts[f"{proxy}: {reason}"] = counts.get(f"{proxy}: {reason}", 0) + 1
+        return counts
+
+    def _student(self, candidate: Candidate) -> Student:
+        return Student(
+            candidate.arch,
+            self.space,
+            candidate.costs,
+            candidate.score,
+            candidate.scores,
+            self.settings.seed,
+        )
+
+    # ------------------------------------------------------------------ for others
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: pick, front, counts, notes."""
+        return {
+            "best": self.best.to_json() if self.pick else None,
+            "pareto": [student.to_json() for student in self.pareto],
+            "objectives": ["score", *self.objectives],
+            "score": self.settings.score["name"],
+            "budget": self.settings.budget,
+            "evaluations": len(self.candidates),
+            "failures": self.failures,
+            "notes": self.notes,
+            "out": self.out,
+        }
+
+    def pareto_csv(self) -> str:
+        """The front as CSV: costs whole, scores to 6 digits; equal runs give equal bytes."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        # A proxy named like a cost is that cost: one column.
+        costs_too = self.settings.costs
+        proxies = [name for name in self.settings.proxies if name not in costs_too]
+        writer.writerow(["arch", "key", "score", *self.settings.costs, *proxies])
+        for c in self.front:
+            costs = [f"{c.costs[name]:.12g}" for name in self.settings.costs]
+            scores = [f"{c.scores[name]:.6g}" for name in proxies]
+            writer.writerow([c.arch.text, c.arch.key, f"{c.score:.6g}", *costs, *scores])
+        return text.getvalue()
