@@ -23,6 +23,7 @@ from .proxies.scoring import ScoreTable
 from .search.budget import human
 from .search.result import SearchResult
 from .search.run import Progress as Step
+from .search.units import cost_text, cost_value
 from .searchspace.architecture import Architecture
 
 __all__ = ["SearchConsole", "print_result", "print_scores"]
@@ -120,7 +121,7 @@ def print_result(result: SearchResult) -> None:
         console.print(f"note: {note}", soft_wrap=True)
     if pick is not None:
         budget = ", ".join(
-            f"{human(pick.costs[name])} {name} of {human(bound)}"
+            f"{cost_text(name, pick.costs[name])} of {cost_value(name, bound)}"
             for name, bound in result.settings.budget.items()
         )
         console.print(f"best student: {pick.arch.text}" + (f" ({budget})" if budget else ""))

@@ -127,6 +127,11 @@ class Scorer:
                 f" takes {self.space.in_channels}; create it with in_channels="
                 f"{batch.images.shape[1]}"
             )
+        if batch.images.shape[2] != batch.images.shape[3]:
+            raise InvalidInputError(
+                f"the batch's images are {batch.images.shape[2]}×{batch.images.shape[3]} pixels;"
+                " costs are counted for square ones; crop or pad them"
+            )
         if batch.num_classes != self.space.num_classes:
             raise InvalidInputError(
                 f"the batch has {batch.num_classes} classes, space {self.space.name!r} is made"

@@ -105,6 +105,12 @@ def search(
     )
     engine = _engine(space, list(settings.proxies), batch, taps, seed, workers)
     notes += _notes(rule, teacher)
+    side = int(batch.images.shape[-1])
+    if side != space.resolution:
+        notes.append(
+            f"Costs are quoted at {space.resolution}×{space.resolution} pixels, as the space was"
+            f" made; the images scored on have {side}×{side}."
+        )
     info: dict[str, Any] = {
         "evaluations": evaluations,
         "command": command,

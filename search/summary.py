@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from ..searchspace.errors import ScholarchError
-from .budget import human
 from .outcome import Candidate, SearchOutcome
 from .report import render_report
 from .report_data import ReportCandidate, ReportData
+from .units import cost_text
 
 __all__ = ["report_data", "report_html"]
 
@@ -18,9 +18,7 @@ def report_data(result: SearchOutcome) -> ReportData:
     settings = result.settings
     on_front = {candidate.order for candidate in result.front}
     pick = result.pick
-    budget = " and ".join(
-        f"{human(bound)} {_unit(name)}" for name, bound in settings.budget.items()
-    )
+    budget = " and ".join(cost_text(name, bound) for name, bound in settings.budget.items())
     title = f"{settings.space['name']}" + (f" under {budget}" if budget else "")
     return ReportData(
         title=title,
@@ -46,10 +44,6 @@ def report_html(result: SearchOutcome) -> str:
     if not result.candidates:
         raise ScholarchError("this run has evaluated nothing yet; run the same search to go on")
     return render_report(report_data(result))
-
-
-def _unit(name: str) -> str:
-    return {"macs": "MACs", "flops": "FLOPs", "params": "parameters"}.get(name, name)
 
 
 def _candidate(candidate: Candidate, on_front: bool) -> ReportCandidate:

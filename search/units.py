@@ -22,8 +22,20 @@ _GAP = "\N{NO-BREAK SPACE}"
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "\N{EN DASH}"
 
-_LABELS = {"params": "parameters", "macs": "MACs", "flops": "FLOPs", "depth": "depth"}
-_UNITS = {"params": "parameters", "macs": "MACs", "flops": "FLOPs", "depth": "layers"}
+_LABELS = {
+    "params": "parameters",
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "depth": "depth",
+    "peak_memory": "peak memory (bytes)",
+}
+_UNITS = {
+    "params": "parameters",
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "depth": "layers",
+    "peak_memory": "bytes of peak memory",
+}
 
 
 def scale_of(value: float) -> tuple[float, str]:

@@ -274,3 +274,28 @@ def test_every_public_name_can_be_had_and_is_documented() -> None:
     for name in scholarch.__all__:
         value = getattr(scholarch, name)
         assert name == "__version__" or inspect.getdoc(value), name
+
+
+def test_costs_at_another_resolution_are_said() -> None:
+    result = scholarch.find_student(
+        space=scholarch.create_space("resnet-cifar-s0", resolution=64),
+        data="digits",
+        proxies=["macs"],
+        evaluations=2,
+        batch_size=4,
+    )
+    assert any("quoted at 64×64 pixels" in note for note in result.notes)
+
+
+def test_a_space_derived_from_the_teacher() -> None:
+    result = scholarch.find_student(
+        data="digits", proxies=["params"], evaluations=3, batch_size=4, budget={"params": 1e5}
+    )
+    assert result.space.name == "derived"
+    assert result.best.costs["params"] <= 1e5
+    tail = scholarch.create_space(**result.space.spec())
+    assert tail.size == result.space.size
+    generator = torch.Generator().manual_seed(0)
+    data = (torch.rand(80, 3, 32, 32, generator=generator), torch.arange(80) % 2)
+    with pytest.raises(scholarch.InvalidInputError, match="without a space one is derived"):
+        scholarch.find_student(data=data, proxies=["params"], evaluations=3, batch_size=4)

@@ -139,3 +139,9 @@ def test_elastic_widths_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Scorer(ELASTIC, names, batch=BATCH, teacher=TAPS, seed=0).table(ELASTIC.sample(4, 0))
     assert not table.failures
     assert isinstance(ELASTIC.build(ELASTIC.sample(1, 0)[0]), CifarResNet)
+
+
+def test_images_that_are_not_square_are_refused() -> None:
+    wide = dataclasses.replace(BATCH, images=BATCH.images[:, :, :12])
+    with pytest.raises(InvalidInputError, match="12×16 pixels"):
+        scorer("expr", batch=wide)
