@@ -24,7 +24,7 @@ from scholarch.search.searchers.base import (
     check_searcher,
     create_searcher,
     describe_searcher,
-    searcher_class,
+    evaluation_limit,
 )
 from scholarch.searchspace.errors import InvalidInputError, ScholarchError
 from scholarch.searchspace.factory import create_space
@@ -122,7 +122,7 @@ def affordable(searcher: str, evaluations: int) -> int:
 
 def limit(searcher: str) -> int:
     """Evaluations that a searcher is made for, at most."""
-    most = getattr(searcher_class(searcher), "max_evaluations", None)
+    most = evaluation_limit(searcher)
     return 10**9 if most is None else int(most)
 
 

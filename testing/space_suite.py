@@ -178,6 +178,16 @@ def test_extraction_is_bit_exact(space: SearchSpace, images: int) -> None:
             assert torch.equal(supernet(x, arch), supernet.extract(arch)(x))
 
 
+def test_extraction_in_bfloat16_is_within_its_tolerance(space: SearchSpace) -> None:
+    supernet = space.supernet(seed=1).eval()
+    x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    arch = space.sample(1, seed=5)[0]
+    plain = supernet.extract(arch)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        nested, alone = supernet(x, arch).float(), plain(x).float()
+    assert (nested - alone).abs().max() <= 5e-2 * alone.abs().max()
+
+
 def test_training_mode_moves_statistics_and_extraction_follows(space: SearchSpace) -> None:
     supernet = space.supernet(seed=1).train()
     arch = space.sample(1, seed=9)[0]

@@ -127,7 +127,7 @@ def check_searcher(name: str, evaluations: int) -> None:
         UnknownNameError: if no searcher has that name.
         InvalidInputError: if ``evaluations`` exceed the searcher's limit.
     """
-    most = getattr(searcher_class(name), "max_evaluations", None)
+    most = evaluation_limit(name)
     if most is not None and evaluations > most:
         raise InvalidInputError(
             f"searcher {name!r} is made for at most {most} evaluations, its own work outgrows"
