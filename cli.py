@@ -53,7 +53,7 @@ def _root(
 @app.command("search")
 def search_command(
     ctx: typer.Context,
-    data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images by class.")],
+    data: Annotated[str, typer.Option(help="digits, a .npz, or a folder: images, CIFAR, IDX, HF.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
     space: Annotated[
         str | None,
