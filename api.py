@@ -95,8 +95,7 @@ def score(
     columns, failures = dict(table.columns), dict(table.failures)
     if ensembles:
         domain = Domain(space, Budget({}), seed=seed)
-        rng = np.random.default_rng([seed, 0x4E])
-        rows, _ = domain.unseen(REFERENCE_SIZE, (), rng)
+        rows = domain.reference(REFERENCE_SIZE, seed)
         reference = scorer.table(space.decode(rows))
         for part in dict.fromkeys(parts):
             if not np.isfinite(reference[part]).any():

@@ -150,13 +150,12 @@ def score_command(
     as_json: Json = False,
 ) -> None:
     """Score architectures listed in a file."""
-    from .api import score
+    from .api import score, space_for
     from .console import print_scores
 
     _load_plugins(plugin)
     from .data import load_data
     from .searchspace.errors import InvalidInputError
-    from .searchspace.factory import create_space
 
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
@@ -164,12 +163,7 @@ def score_command(
         raise InvalidInputError(f"cannot read {file}: {error}") from error
     dataset = load_data(data)
     batch = dataset.batch(batch_size, seed)
-    where = create_space(
-        space,
-        num_classes=batch.num_classes,
-        resolution=batch.images.shape[-1],
-        in_channels=batch.images.shape[1],
-    )
+    where = space_for(space, batch, None)
     archs = []
     for number, line in enumerate(lines, start=1):
         if line and not line.startswith("#"):

@@ -79,6 +79,10 @@ class Domain:
             rows = np.concatenate([rows, self._walk(n - len(rows), rows, rng)])
         return rows[:n]
 
+    def reference(self, n: int, seed: int) -> Matrix:
+        """The sample that ranks are taken against: up to ``n`` distinct rows, by seed alone."""
+        return self.unseen(n, (), np.random.default_rng([seed, 0x4E]))[0]
+
     def unseen(self, n: int, seen: Collection[str], rng: np.random.Generator) -> tuple[Matrix, int]:
         """Up to ``n`` feasible rows whose keys are distinct and not in ``seen``.
 

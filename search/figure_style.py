@@ -19,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from .files import write_atomic
+
 __all__ = ["figure_svg", "printable", "save_png", "settle", "style"]
 
 INK, MUTED, LINE, FAINT = "#1c1e21", "#5c636b", "#dfe2e5", "#eceef0"
@@ -146,8 +148,6 @@ def _rewrite(element: ElementTree.Element, prefix: str, tips: Mapping[str, str])
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 200 dots an inch; equal bytes for equal figures."""
-    from .files import write_atomic  # here, since it loads the store and torch
-
     with style(), io.BytesIO() as stream:
         FigureCanvasAgg(figure).print_figure(
             stream, format="png", dpi=200, metadata={"Software": None}

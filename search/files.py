@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from .store import StoreError
+from .errors import StoreError
 
 __all__ = ["make_folder", "write_atomic"]
 

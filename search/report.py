@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from .figures import figure_svg, front_figure, growth_figure, tooltips
+from .files import write_atomic
 from .report_data import ReportCandidate, ReportData
 from .report_numbers import (
     FEWEST_FOR_TAU,
@@ -71,8 +72,6 @@ def write_report(data: ReportData, path: Path) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    from .files import write_atomic  # here, since it loads the store and torch
-
     write_atomic(path, render_report(data))
 
 

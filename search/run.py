@@ -143,8 +143,7 @@ class SearchRun:
 
     def _reference(self) -> Matrix:
         """Draw the reference sample, distinct and inside the budget, and score it if needed."""
-        rng = np.random.default_rng([self.settings.seed, 0x4E])
-        rows, _ = self.domain.unseen(self.settings.reference_size, (), rng)
+        rows = self.domain.reference(self.settings.reference_size, self.settings.seed)
         archs = self.space.decode(rows)
         if self.rule.ranks:
             self._scored(archs, "reference")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..proxies.scoring import CandidateScore
 from ..searchspace.architecture import Architecture
-from ..searchspace.errors import ScholarchError
+from .errors import StoreError
 
 __all__ = ["RunStore", "ScoreKey", "StoreError"]
 
@@ -35,10 +35,6 @@ CREATE TABLE IF NOT EXISTS evaluations(ordinal INTEGER PRIMARY KEY, arch TEXT NO
 
 ScoreKey = tuple[str, int, str, str, int]
 """(proxy, proxy version, teacher, batch, seed): what, beside the candidate, a score hangs on."""
-
-
-class StoreError(ScholarchError):
-    """The store cannot be read or written: damaged, locked, or the disk is full."""
 
 
 class RunStore:

@@ -109,8 +109,7 @@ def create_searcher(
 
 def evaluation_limit(name: str) -> int | None:
     """The most evaluations a searcher takes; raises ``UnknownNameError``."""
-    _load()
-    limit: int | None = getattr(_SEARCHERS[name], "max_evaluations", None)
+    limit: int | None = getattr(searcher_class(name), "max_evaluations", None)
     return limit
 
 
