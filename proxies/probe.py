@@ -125,11 +125,11 @@ class Probe:
 
     @cached_property
     def _averaged(self) -> Tensor:
-        return self.blocks[-1].output.mean(dim=(2, 3))
+        return self._network.pool(self.blocks[-1].output)
 
     @cached_property
     def pooled(self) -> Tensor:
-        """What the classifier is given: the averaged final map, embedded, ``[B, F]``."""
+        """What the classifier is given: the pooled final map, embedded, ``[B, F]``."""
         return self._network.embed(self._averaged.detach(), Trace(he=True)).detach()
 
     @cached_property

@@ -189,7 +189,10 @@ class Scorer:
         Returns:
             For each architecture, proxy name → score, in the order given.
         """
-        distinct = {arch.key: arch for arch in archs}
+        # The representative of each isomorphism class stands for all of it: what is dead in a
+        # cell costs what it costs, but adds nothing to any score, sizes included.
+        matrix = self.space.canonical(self.space.encode(archs))
+        distinct = {arch.key: arch for arch in self.space.decode(matrix)}
         costs = self.space.cost(list(distinct.values())) if distinct else {}
         rows = {
             key: {name: float(column[i]) for name, column in costs.items()}

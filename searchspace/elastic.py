@@ -230,8 +230,8 @@ class ElasticNetwork(nn.Module, abc.ABC):
     """Every architecture of a space in one set of weights.
 
     Subclasses say what the steps of an architecture are and how one is run. The final map is
-    averaged over its positions, passed through :meth:`embed` and given to an
-    :class:`ElasticLinear` called ``classifier``.
+    pooled over its positions (:meth:`pool`), passed through :meth:`embed` and given to an
+    :class:`ElasticLinear` called ``classifier``. Tokens are maps of height 1, ``[B, C, 1, N]``.
     """
 
     #: What its networks have, of ``"bn"`` (batch norm behind every convolution of a step, but
@@ -258,8 +258,12 @@ class ElasticNetwork(nn.Module, abc.ABC):
         logit compiled, within 5e-2 in bfloat16.
         """
 
+    def pool(self, x: Tensor) -> Tensor:
+        """The final map without its positions, ``[B, C, H, W]`` → ``[B, C]``: their mean."""
+        return x.mean(dim=(2, 3))
+
     def embed(self, pooled: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
-        """What stands between the average pool and the classifier, ``[B, C]`` → ``[B, F]``."""
+        """What stands between the pool and the classifier, ``[B, C]`` → ``[B, F]``."""
         return pooled
 
     def forward(self, x: Tensor, arch: Architecture) -> Tensor:
@@ -267,7 +271,7 @@ class ElasticNetwork(nn.Module, abc.ABC):
         trace = Trace()
         for step in self.steps(arch):
             x = self.run_step(step, x, trace)
-        return cast(Tensor, self.classifier(self.embed(x.mean(dim=(2, 3)), trace)))
+        return cast(Tensor, self.classifier(self.embed(self.pool(x), trace)))
 
     def track_statistics(self, track: bool) -> None:
         """Let training-mode forwards move the running statistics, or not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import convnets  # noqa: F401 (importing registers)
+from . import cells, convnets, transformers  # noqa: F401 (importing registers)
 from .errors import InvalidInputError
 from .plugins import load_entry_points
 from .space import SPACES, SearchSpace

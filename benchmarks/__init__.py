@@ -1,0 +1,1 @@
+"""How well scores rank: real accuracies, statistics, controls, pictures."""

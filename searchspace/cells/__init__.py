@@ -1,0 +1,1 @@
+"""Spaces of cells: small labelled graphs stacked into a network."""
