@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import find_student, list_proxies, list_searchers, score
+    from .benchmarks.registry import list_benchmarks, register_benchmark
+    from .benchmarks.run import benchmark
     from .data import load_batch, load_data, register_data
     from .proxies.batch import Batch
     from .proxies.registry import register_proxy
@@ -34,6 +36,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("find_student", "list_proxies", "list_searchers", "score"),
+    "benchmarks.registry": ("list_benchmarks", "register_benchmark"),
+    "benchmarks.run": ("benchmark",),
     "data": ("load_batch", "load_data", "register_data"),
     "proxies.batch": ("Batch",),
     "proxies.registry": ("register_proxy",),
@@ -61,8 +65,10 @@ __all__ = [
     "Student",
     "Teacher",
     "__version__",
+    "benchmark",
     "create_space",
     "find_student",
+    "list_benchmarks",
     "list_proxies",
     "list_searchers",
     "list_spaces",
@@ -71,6 +77,7 @@ __all__ = [
     "load_data",
     "load_plugin",
     "load_teacher",
+    "register_benchmark",
     "register_data",
     "register_proxy",
     "register_searcher",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .data import DataSet, load_data
 from .proxies.batch import Batch
-from .proxies.ensemble import DEFAULT, ENSEMBLES
+from .proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
 from .proxies.ranks import log_rank_sum
 from .proxies.registry import get_proxy
 from .proxies.registry import list_proxies as _list_proxies
@@ -83,9 +83,9 @@ def score(
     """
     proxies = (proxies,) if isinstance(proxies, str) else proxies
     names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
-    ensembles = [ENSEMBLES[name] for name in names if name in ENSEMBLES]
+    ensembles = {name: ensemble_for(name, space.family) for name in names if name in ENSEMBLES}
     plain = [name for name in names if name not in ENSEMBLES]
-    parts = [part for ensemble in ensembles for part in ensemble.parts]
+    parts = [part for ensemble in ensembles.values() for part in ensemble.parts]
     given = _batch_of(batch, space) if batch is not None else None
     taps = None
     if teacher is not None and given is not None:
@@ -102,14 +102,15 @@ def score(
                 raise ranks_nothing(
                     part, [reference.failures.get((i, part)) for i in range(len(rows))]
                 )
-        for ensemble in ensembles:
-            columns[ensemble.name] = log_rank_sum(
+        for key, ensemble in ensembles.items():
+            columns[key] = log_rank_sum(
                 {part: columns[part] for part in ensemble.parts},
                 {part: reference[part] for part in ensemble.parts},
+                ensemble.weight_of,
             )
             for (row, name), reason in table.failures.items():
                 if name in ensemble.parts:
-                    failures[row, ensemble.name] = f"{name}: {reason}"
+                    failures[row, key] = f"{name}: {reason}"
     return ScoreTable(
         {name: columns[name] for name in names},
         {key: reason for key, reason in failures.items() if key[1] in names},

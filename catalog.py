@@ -67,9 +67,16 @@ def _teachers(pattern: str) -> list[dict[str, str]]:
     return rows
 
 
+def _benchmarks(pattern: str) -> list[dict[str, str]]:
+    from .benchmarks.registry import get_benchmark, list_benchmarks
+
+    return [{"name": name, "about": get_benchmark(name).about} for name in list_benchmarks(pattern)]
+
+
 CATALOGS: dict[str, Callable[[str], list[dict[str, str]]]] = {
     "spaces": _spaces,
     "proxies": _proxies,
     "searchers": _searchers,
     "teachers": _teachers,
+    "benchmarks": _benchmarks,
 }

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .cli_benchmark import benchmark_command
+from .cli_options import (
+    Json,
+    Plugin,
+    Quiet,
+    finite,
+    interrupted,
+    load_plugins,
+    print_json,
+    teacher_of,
+)
 
 if TYPE_CHECKING:
     from .search.result import SearchResult
@@ -28,15 +39,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help costs two thirds of the start-up time
     pretty_exceptions_enable=False,
 )
-
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and JSON alone, on stdout.")]
-
-
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option(help="Python file that registers spaces, proxies, searchers or teachers."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -105,13 +107,13 @@ def search_command(
     try:
         budget = _amounts({name: text for name, text in bounds.items() if text is not None})
         tables = _latencies(max_latency, budget)
-        _load_plugins(plugin)
+        load_plugins(plugin)
 
         from .api import find_student
         from .console import SearchConsole
 
         with SearchConsole(visible=not (quiet or as_json)) as console:
-            guide = _teacher(teacher, data, weights, untrained, tap)
+            guide = teacher_of(teacher, data, weights, untrained, tap)
             result = find_student(
                 space=space,
                 data=data,
@@ -129,7 +131,7 @@ def search_command(
                 progress=console.update,
             )
     except KeyboardInterrupt:
-        _interrupted(out)
+        interrupted(out)
     _show(result, quiet, as_json)
 
 
@@ -153,7 +155,7 @@ def score_command(
     from .api import score, space_for
     from .console import print_scores
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     from .data import load_data
     from .searchspace.errors import InvalidInputError
 
@@ -173,7 +175,7 @@ def score_command(
                 raise InvalidInputError(f"{file}, line {number}, {line!r}: {error}") from error
     if not archs:
         raise InvalidInputError(f"{file} lists no architecture; write one a line")
-    guide = _teacher(teacher, data, weights, untrained, tap)
+    guide = teacher_of(teacher, data, weights, untrained, tap)
     if guide is None and data == "digits":
         from .teachers.bundled import BUNDLED
 
@@ -181,14 +183,14 @@ def score_command(
     table = score(where, archs, batch=batch, teacher=guide, proxies=proxy, seed=seed)
     if as_json:
         rows = [
-            {"arch": str(arch)} | {k: _finite(table[k][i]) for k in table}
+            {"arch": str(arch)} | {k: finite(table[k][i]) for k in table}
             for i, arch in enumerate(archs)
         ]
         failures = [
             {"row": row, "proxy": name, "reason": reason}
             for (row, name), reason in table.failures.items()
         ]
-        _print_json({"scores": rows, "failures": failures})
+        print_json({"scores": rows, "failures": failures})
     elif not quiet:
         print_scores(archs, table)
 
@@ -201,7 +203,7 @@ def report_command(
     as_json: Json = False,
 ) -> None:
     """Write a run's report again from its store, and print its front."""
-    _load_plugins(plugin)
+    load_plugins(plugin)
     from .search.files import write_atomic
     from .search.folder import REPORT
     from .search.result import SearchResult
@@ -213,7 +215,9 @@ def report_command(
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="spaces, proxies, searchers or teachers.")],
+    what: Annotated[
+        str, typer.Argument(help="spaces, proxies, searchers, teachers or benchmarks.")
+    ],
     pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
     plugin: Plugin = None,
     quiet: Quiet = False,
@@ -223,16 +227,19 @@ def list_command(
     from .catalog import CATALOGS
     from .searchspace.errors import UnknownNameError
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     if what not in CATALOGS:
         raise UnknownNameError("list", what, CATALOGS)
     rows = CATALOGS[what](pattern)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif not quiet:
         width = max((len(row["name"]) for row in rows), default=0)
         for row in rows:
             print(f"{row['name']:{width}}  {row['about']}".rstrip())
+
+
+app.command("benchmark")(benchmark_command)
 
 
 @app.command("conformance")
@@ -247,7 +254,7 @@ def conformance_command(
 
     if find_spec("pytest") is None:
         raise ScholarchError("the conformance suites need pytest: pip install 'scholarch[dev]'")
-    _load_plugins(plugin)  # in words, before pytest shows a traceback
+    load_plugins(plugin)  # in words, before pytest shows a traceback
     from .testing.runner import run_suites
 
     code = run_suites([str(file.resolve()) for file in plugin or ()], quiet=quiet)
@@ -281,64 +288,15 @@ def _latencies(texts: list[str] | None, budget: dict[str, float]) -> list[str]:
     return paths
 
 
-def _load_plugins(files: list[Path] | None) -> None:
-    if files:
-        from .searchspace.plugins import load_plugin
-
-        for file in files:
-            load_plugin(file)
-
-
-def _teacher(
-    name: str | None, data: str, weights: Path | None, untrained: bool, tap: list[str] | None
-) -> Any:
-    """The teacher the options name, or ``None`` for the default one."""
-    from .searchspace.errors import InvalidInputError
-    from .teacher import load_teacher
-    from .teachers.bundled import BUNDLED
-
-    if name is None:
-        if weights is None and not untrained and not tap:
-            return None
-        if data != "digits":
-            raise InvalidInputError(
-                "--weights, --untrained and --tap describe a teacher; name it with --teacher"
-            )
-        name = BUNDLED
-    named: dict[str, Any] = {}
-    for text in tap or ():
-        role, equals, path = text.partition("=")
-        if not equals or not path:
-            raise InvalidInputError(f"--tap {text!r}; write ROLE=MODULE, e.g. final=layer4")
-        named[role] = path.split(",") if role == "stages" else path
-    return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
-
-
 def _show(result: SearchResult, quiet: bool, as_json: bool) -> None:
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif not quiet:
         from .console import print_result
 
         print_result(result)
     if result.pick is None:
         result.best  # noqa: B018  (raises, with the reasons)
-
-
-def _interrupted(out: Path) -> NoReturn:
-    print(
-        f"stopped; what was scored is kept in {out}. Run the same command to go on.",
-        file=sys.stderr,
-    )
-    raise typer.Exit(130)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if value == value else None
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, allow_nan=False))  # ASCII: any terminal can show it
 
 
 def _usage_problems() -> type[Exception]:

@@ -1,9 +1,9 @@
 """Teachers that know less: what a teacher-aware score has to do worse with.
 
 A score that ranks as well with the teacher's images shuffled, or with a teacher that says the
-same of every image, has learnt nothing from the teacher, whatever it is called. Each control
-is a pure function of the teacher's taps; a random teacher, the fourth control, is one loaded
-untrained.
+same of every image, has learnt nothing from the teacher, whatever it is called; one that ranks
+as well with the labels in the teacher's place needs no teacher. Each control is a pure function
+of the teacher's taps; a random teacher, one more control, is one loaded untrained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..searchspace.errors import InvalidInputError
 from .taps import Taps
 
-__all__ = ["constant", "permuted_channels", "shuffled_images"]
+__all__ = ["constant", "labels_only", "permuted_channels", "shuffled_images"]
 
 
 def permuted_channels(taps: Taps, seed: int = 0) -> Taps:
@@ -70,6 +70,43 @@ def constant(taps: Taps) -> Taps:
     Logits are those of the averaged features, the classifier being linear.
     """
     return _mapped(taps, lambda x: x.mean(dim=0, keepdim=True).expand_as(x).contiguous())
+
+
+def labels_only(taps: Taps, labels: Tensor, num_classes: int) -> Taps:
+    """A teacher that knows the labels and nothing else of the images.
+
+    Channel k of every map is 1 all over where the image is of class k, else 0, and so are the
+    pooled features and the logits; the channels behind the last class are 0. Stages keep their
+    size in pixels, and their channels where there are as many as classes.
+
+    Args:
+        taps: of the teacher; its values do not matter, only their shapes.
+        labels: of the images, int64 ``[B]``.
+        num_classes: K, more than the largest label.
+
+    Raises:
+        InvalidInputError: if there are not as many labels as images.
+    """
+    if len(labels) != len(taps.pooled):
+        raise InvalidInputError(
+            f"{len(labels)} labels for the {len(taps.pooled)} images that the teacher saw"
+        )
+
+    def known(x: Tensor) -> Tensor:
+        shape = (len(labels), max(x.shape[1], num_classes), *x.shape[2:])
+        out = torch.zeros(shape, dtype=x.dtype)
+        out[torch.arange(len(labels)), labels] = 1.0
+        return out
+
+    pooled = known(taps.pooled)
+    has_classifier = taps.logits is not None
+    return Taps(
+        stages=tuple(known(stage) for stage in taps.stages),
+        final_map=known(taps.final_map),
+        pooled=pooled,
+        logits=pooled[:, :num_classes].clone() if has_classifier else None,
+        classifier=torch.eye(num_classes, pooled.shape[1]) if has_classifier else None,
+    )
 
 
 def _mapped(taps: Taps, change: Callable[[Tensor], Tensor]) -> Taps:

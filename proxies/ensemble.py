@@ -1,9 +1,9 @@
 """Named, versioned combinations of proxies.
 
-``ensemble`` is what a search maximises unless told otherwise. Version 1 is MACs + expr: of
-the teacher-free pairs measured on four benchmarks with nothing re-tuned, the one that
-improves on MACs in each (``results/diswot-s0`` shows it on DisWOT's space beside the
-baselines). It knows nothing of the teacher; the similarities that do are shown beside it.
+``ensemble`` is what a search maximises unless told otherwise: one formula for all convolutional
+spaces and one for all Transformers. Parts and weights were chosen on half of NAS-Bench-201's
+cells (CIFAR-10) and on FlexiBERT alone; ``results/ranking`` lists what was tried and what it
+gives elsewhere. It knows nothing of the teacher; the similarities that do are shown beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..searchspace.registry import Registry
 
-__all__ = ["DEFAULT", "ENSEMBLES", "TEACHER_SIMILARITIES", "Ensemble"]
+__all__ = ["DEFAULT", "ENSEMBLES", "TEACHER_SIMILARITIES", "Ensemble", "ensemble_for"]
 
 DEFAULT = "ensemble"
 
@@ -22,23 +22,74 @@ TEACHER_SIMILARITIES = ("diswot-semantic", "diswot-relation")
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Σ log-rank of its parts against the reference sample.
+    """Σ weight · log-rank of its parts against the reference sample.
 
     Attributes:
         name: used as a proxy's name.
         parts: names of proxies.
-        version: raised when parts change.
+        version: raised when parts or weights change.
         summary: one line of words.
+        weights: of the parts' log-ranks; none: 1 each.
     """
 
     name: str
     parts: tuple[str, ...]
     version: int
     summary: str
+    weights: tuple[float, ...] = ()
+
+    @property
+    def weight_of(self) -> dict[str, float]:
+        """Weight by part."""
+        return dict(zip(self.parts, self.weights or (1.0,) * len(self.parts), strict=True))
 
 
 ENSEMBLES: Registry[Ensemble] = Registry("ensemble")
-ENSEMBLES.add(
-    DEFAULT,
-    Ensemble(DEFAULT, ("macs", "expr"), 1, "Σ log-rank of MACs and expressivity (teacher-free)"),
-)
+
+for _ensemble in (
+    Ensemble(
+        DEFAULT,
+        ("expr", "decorrelation", "synflow", "az-trainability", "capacity", "signal-growth"),
+        2,
+        "Σ log-rank of what convolutional features, gradients and sizes tell (teacher-free)",
+        (1.0, 1.0, 1.0, 1.0, 0.3, 0.3),
+    ),
+    Ensemble(
+        f"{DEFAULT}-transformer",
+        ("params", "depth", "expr"),
+        2,
+        "Σ log-rank of params, depth and expressivity: the default for Transformers",
+    ),
+    Ensemble(
+        "macs-expr",
+        ("macs", "expr"),
+        1,
+        "Σ log-rank of MACs and expressivity: the first default, now a baseline",
+    ),
+    Ensemble(
+        "az-nas",
+        ("az-expressivity", "az-progressivity", "az-trainability", "az-complexity"),
+        1,
+        "Σ log-rank of AZ-NAS's four proxies (Lee & Ham, CVPR 2024, §3.3)",
+    ),
+    Ensemble(
+        "vkdnw-agg",
+        ("vkdnw", "jacov", "az-expressivity", "az-trainability", "macs"),
+        1,
+        "Σ log-rank of VKDNW and four more (Tybl & Neumann, CVPR 2025, §3)",
+    ),
+):
+    ENSEMBLES.add(_ensemble.name, _ensemble)
+
+
+def ensemble_for(name: str, family: str) -> Ensemble:
+    """The ensemble of a name; of the default, the one for a family of networks.
+
+    Args:
+        name: registered name.
+        family: :attr:`~scholarch.searchspace.space.SearchSpace.family`.
+
+    Raises:
+        UnknownNameError: if there is none.
+    """
+    return ENSEMBLES[f"{name}-{family}" if f"{name}-{family}" in ENSEMBLES else name]

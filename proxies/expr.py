@@ -8,7 +8,7 @@ from torch import Tensor
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
-__all__ = ["expr"]
+__all__ = ["block_entropy", "expr", "primary_blocks"]
 
 
 def spectrum_entropy(features: Tensor) -> float:
@@ -32,6 +32,16 @@ def _block_entropy(block: BlockProbe) -> float:
     return spectrum_entropy(block.output.detach())
 
 
+def primary_blocks(probe: Probe) -> list[BlockProbe]:
+    """The blocks between stem and head, shallow to deep."""
+    return [block for block in probe.blocks if block.step.kind not in {"stem", "head"}]
+
+
+def block_entropy(block: BlockProbe) -> float:
+    """:func:`spectrum_entropy` of a block's output, computed once."""
+    return block.memo("spectrum_entropy", _block_entropy)
+
+
 @register_proxy(
     "expr", source="AZ-NAS (Lee & Ham, CVPR 2024, §3.2, expressivity), summed", needs={"forward"}
 )
@@ -41,8 +51,4 @@ def expr(probe: Probe) -> float:
     One forward, no labels. Initialisation N(0, 1), batch norm by batch statistics; real
     images (noise does as well). Seeds agree among themselves with τ about .70.
     """
-    return sum(
-        block.memo("spectrum_entropy", _block_entropy)
-        for block in probe.blocks
-        if block.step.kind not in {"stem", "head"}
-    )
+    return sum(block_entropy(block) for block in primary_blocks(probe))

@@ -11,13 +11,14 @@ __all__ = ["fisher"]
 @register_proxy(
     "fisher",
     source="BlockSwap (Turner et al., ICLR 2020, §3.2) as a score: Abdelfattah et al., ICLR 2021",
-    needs={"forward", "backward", "labels", "maps", "bn"},
+    needs={"forward", "backward", "labels", "maps"},
 )
 def fisher(probe: Probe) -> float:
-    """Σ over channels of ½ · meanₙ (Σ_hw a · ∂L/∂a)², a the convolutions' outputs.
+    """Σ over channels of ½ · meanₙ (Σ_hw a · ∂L/∂a)², a the outputs of convolutions.
 
     Cross-entropy on real labels, the mean over the batch inside; batch norm by batch
-    statistics, so that the weights' scale is of no matter.
+    statistics, so that the weights' scale is of no matter. In a Transformer, of its linear
+    layers too, at He scale, the positions its tokens.
     """
     total = 0.0
     for pair in probe.map_gradients:

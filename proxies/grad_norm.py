@@ -11,10 +11,10 @@ __all__ = ["grad_norm"]
 @register_proxy(
     "grad_norm",
     source="Abdelfattah et al., ICLR 2021, §3.1",
-    needs={"forward", "backward", "labels", "bn"},
+    needs={"forward", "backward", "labels"},
 )
 def grad_norm(probe: Probe) -> float:
-    """Σ ‖∂L/∂w‖₂ over convolutions and the classifier.
+    """Σ ‖∂L/∂w‖₂ over convolutions and linear layers.
 
     Cross-entropy on real labels, He initialisation, batch norm by batch statistics. Values
     under other initialisations are not comparable.

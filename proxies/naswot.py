@@ -38,7 +38,9 @@ def naswot(probe: Probe) -> float:
     One forward, no labels. A singular kernel (two images with the same code everywhere) gives
     −∞, which is recorded as a failure.
     """
-    kernel = sum(block.memo("relu_kernel", _block_kernel) for block in probe.blocks)
+    # A preactivated network's stem has none.
+    rectified = [block for block in probe.blocks if block.relus]
+    kernel = sum(block.memo("relu_kernel", _block_kernel) for block in rectified)
     if not isinstance(kernel, Tensor):
-        raise RuntimeError("naswot needs at least one block")
+        raise RuntimeError("naswot needs at least one ReLU")
     return float(kernel.slogdet().logabsdet)

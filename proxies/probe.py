@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -20,6 +20,8 @@ from torch.nn import functional
 from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .batch import Batch
+from .gradients import SecondOrder, differentiate, hessian_times_gradient
+from .image_gradients import ImagePass, LayerTrace, recording, run_step
 from .taps import Taps
 
 __all__ = ["BlockProbe", "Probe", "TeacherSide", "ValueGradient"]
@@ -66,7 +68,8 @@ class BlockProbe:
         output: ``[B, C, H, W]``.
         relus: outputs of the ReLUs inside, where a proxy needs them.
         weights: the weight slices used, where a proxy needs gradients.
-        maps: outputs of the convolutions inside, where a proxy needs them.
+        maps: outputs of the convolutions and a Transformer's linear layers inside, where a
+            proxy needs them.
     """
 
     step: Step
@@ -94,9 +97,10 @@ class Probe:
     """A candidate and everything a proxy may ask about it.
 
     Weights are N(0, 1), the released DisWOT code's initialisation; batch norm uses the
-    statistics of the batch, scale 1 and shift 0, so no map depends on the weights' scale. The
-    few weights that no batch norm follows (gates, behind the pool) are taken at He scale:
-    gates under N(0, 1) would all be open or shut.
+    statistics of the batch, scale 1 and shift 0, so no map depends on the weights' scale.
+    Weights that no batch norm follows (gates, behind the pool, all of a Transformer's) are taken
+    at He scale, embeddings at theirs: gates under N(0, 1) would all be open or shut, attention
+    would look at one token.
 
     Attributes:
         arch: the candidate.
@@ -117,6 +121,11 @@ class Probe:
     teacher: TeacherSide | None = None
     seed: int = 0
     images: Tensor | None = None
+    _memo: _Memo = field(default_factory=_Memo)
+
+    def memo(self, name: str, compute: Callable[[Probe], T]) -> T:
+        """``compute(self)``, the first time it is asked for under ``name``."""
+        return self._memo.get(name, lambda: compute(self))
 
     @cached_property
     def final_map(self) -> Tensor:
@@ -162,33 +171,41 @@ class Probe:
         )
 
     @cached_property
+    def _loss(self) -> tuple[Tensor, list[Tensor], list[float]]:
+        """Cross-entropy, the weights it depends on, and the factors to their He initialisation."""
+        trace = Trace(want_weights=True, he=True)
+        with SecondOrder():
+            logits, classifier = self.head(self.blocks[-1].output, trace)
+        loss = functional.cross_entropy(logits, self.labels)
+        slices = [weight for block in self.blocks for weight in block.weights] + trace.weights
+        scales = [math.sqrt(2.0 / weight[0].numel()) for weight in slices]
+        return loss, [*slices, classifier], [*scales, 1.0]
+
+    @cached_property
     def _backward(self) -> tuple[tuple[ValueGradient, ...], tuple[ValueGradient, ...]]:
         """The one backward pass: weights and their gradients, maps and theirs."""
-        head = Trace(want_weights=True, he=True)
-        logits, classifier = self._head(head)
-        loss = functional.cross_entropy(logits, self.labels)
-        slices = [weight for block in self.blocks for weight in block.weights]
-        slices += head.weights
+        loss, leaves, scales = self._loss
         maps = [x for block in self.blocks for x in block.maps]
-        # Later candidates go back through the prefix they share, so the graph has to stay.
-        grads = list(torch.autograd.grad(loss, [*slices, classifier, *maps], retain_graph=True))
-        weights = []
-        for weight in slices:
-            scale = math.sqrt(2.0 / weight[0].numel())
-            weights.append(ValueGradient(weight.detach() * scale, grads.pop(0) / scale))
-        weights.append(ValueGradient(classifier.detach(), grads.pop(0)))
-        activations = [ValueGradient(x.detach(), grads.pop(0)) for x in maps]
+        grads = differentiate(loss, [*leaves, *maps])
+        weights = [
+            ValueGradient(leaf.detach() * scale, grad / scale)
+            for leaf, scale, grad in zip(leaves, scales, grads, strict=False)
+        ]
+        activations = [
+            ValueGradient(x.detach(), grad)
+            for x, grad in zip(maps, grads[len(leaves) :], strict=True)
+        ]
         return tuple(weights), tuple(activations)
 
-    def _head(self, trace: Trace) -> tuple[Tensor, Tensor]:
-        """Logits under He initialisation behind the pool, and the classifier's leaf."""
-        pooled = self._network.embed(self._averaged, trace)
+    def head(self, final_map: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
+        """Logits under He initialisation behind a final map, and the classifier's leaf."""
+        pooled = self._network.embed(self._network.pool(final_map), trace)
         classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
         return pooled @ classifier.T, classifier
 
     @property
     def gradients(self) -> tuple[ValueGradient, ...]:
-        """Cross-entropy's gradient at every convolution and the classifier, He-initialised.
+        """Cross-entropy's gradient at every convolution and linear layer, He-initialised.
 
         A convolution followed by batch norm computes the same at any scale s of its weight w,
         so its gradient at s·w is the gradient at w divided by s; this turns the shared N(0, 1)
@@ -199,20 +216,61 @@ class Probe:
 
     @property
     def map_gradients(self) -> tuple[ValueGradient, ...]:
-        """Convolutions' outputs ``[B, C, H, W]`` and cross-entropy's gradient there.
+        """:attr:`BlockProbe.maps` ``[B, C, H, W]`` and cross-entropy's gradient there.
 
         Their product is the same at any scale of the weights.
         """
         return self._backward[1]
 
     @cached_property
+    def hessian_gradients(self) -> tuple[Tensor, ...]:
+        """The loss's Hessian times its gradient, tensor by tensor as in :attr:`gradients`.
+
+        Takes the gradient again: as part of a graph it would cost every other proxy its time.
+        """
+        return tuple(hessian_times_gradient(*self._loss))
+
+    @cached_property
     def input_gradient(self) -> Tensor:
         """Gradient of the summed logits at the images, one row an image, ``[B, C·H·W]``."""
         if self.images is None:
             raise RuntimeError("this probe has no images: its proxies declared no forward")
-        logits, _ = self._head(Trace(he=True))
+        logits, _ = self.head(self.blocks[-1].output, Trace(he=True))
         (grad,) = torch.autograd.grad(logits.sum(), [self.images], retain_graph=True)
         return grad.flatten(1)
+
+    @cached_property
+    def image_pass(self) -> ImagePass:
+        """A pass with constant statistics of batch norm: gradients image by image."""
+        if self.images is None:
+            raise RuntimeError("this probe has no images: its proxies declared no forward")
+        run = partial(run_step, self._network)
+        final_map, traces = self.along("image pass", self.images.detach(), run)
+        head = LayerTrace()
+        with recording(head):
+            features = self._network.embed(self._network.pool(final_map), head)
+            logits = features @ (self.classifier.T / math.sqrt(features.shape[1]))
+        layers = [layer for trace in (*traces, head) for layer in trace.layers]
+        return ImagePass(logits, features.detach(), layers)
+
+    def along(
+        self, name: str, x: Tensor, run: Callable[[Step, Tensor], tuple[Tensor, T]]
+    ) -> tuple[Tensor, list[T]]:
+        """One more pass, its steps shared under ``name`` with candidates of the same prefix.
+
+        Args:
+            name: of the pass.
+            x: what the first step is given; the same for all candidates.
+            run: (step, what it is given) → its output, and whatever is to be kept.
+
+        Returns:
+            The final map, and what was kept of each step.
+        """
+        kept = []
+        for block in self.blocks:
+            x, left = block.memo(name, partial(_run_block, run, x))
+            kept.append(left)
+        return x, kept
 
     def run(self, images: Tensor, trace: Trace) -> Tensor:
         """One more forward pass, of other images: the final map, ``[B, C, H, W]``."""
@@ -230,3 +288,9 @@ class Probe:
         if self.network is None:
             raise RuntimeError("this probe has no network: its proxies declared no forward")
         return self.network
+
+
+def _run_block(
+    run: Callable[[Step, Tensor], tuple[Tensor, T]], x: Tensor, block: BlockProbe
+) -> tuple[Tensor, T]:
+    return run(block.step, x)

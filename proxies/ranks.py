@@ -64,12 +64,20 @@ class ReferenceRank:
         return np.asarray(np.exp(self.log(scores)))
 
 
-def log_rank_sum(columns: Mapping[str, Column], reference: Mapping[str, Column]) -> Column:
-    """Σ log rank fraction over the columns, ``[N]``, ≤ 0; NaN where a part failed.
+def log_rank_sum(
+    columns: Mapping[str, Column],
+    reference: Mapping[str, Column],
+    weights: Mapping[str, float] | None = None,
+) -> Column:
+    """Σ weight · log rank fraction over the columns, ``[N]``, ≤ 0; NaN where a part failed.
 
     Args:
         columns: oriented scores of N candidates, by proxy.
         reference: oriented scores of the reference sample, by the same names.
+        weights: by the same names; default 1 each.
     """
-    parts = [ReferenceRank(reference[name]).log(column) for name, column in columns.items()]
+    parts = [
+        (1.0 if weights is None else weights[name]) * ReferenceRank(reference[name]).log(column)
+        for name, column in columns.items()
+    ]
     return np.asarray(np.sum(parts, axis=0, dtype=np.float64))

@@ -21,34 +21,53 @@ if TYPE_CHECKING:
 __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 
 #: What a proxy can need. ``forward``: a pass of the batch; ``labels``; ``backward``: one
-#: gradient of the cross-entropy; ``maps``: outputs of convolutions; ``input_gradient``: of the
-#: summed logits at the images; ``relu``, ``bn``: of the network; ``teacher``; ``network``: the
-#: nested network or a standalone copy.
+#: gradient of the cross-entropy; ``hessian``: the product of its Hessian with that; ``maps``:
+#: outputs of convolutions; ``input_gradient``: of the summed logits at the images; ``relu``,
+#: ``bn``, ``attention``: of the network; ``teacher``; ``network``: the nested network or a
+#: standalone copy.
 NEEDS = (
     "forward",
     "labels",
     "backward",
+    "hessian",
     "maps",
     "input_gradient",
     "relu",
     "bn",
+    "attention",
     "teacher",
     "network",
 )
 
 _MODULES = (
     "size",
+    "az_nas",
+    "decorrelation",
     "diswot",
     "diswot_paper",
+    "dss",
+    "epe_nas",
     "expr",
     "fisher",
     "grad_norm",
+    "gradsign",
+    "grasp",
+    "growth",
     "jacov",
+    "kd_logits",
+    "kd_maps",
+    "kd_relations",
     "l2_norm",
+    "meco",
     "naswot",
+    "plain",
     "snip",
+    "swap",
     "synflow",
+    "te_nas",
+    "vkdnw",
     "zen",
+    "zico",
 )
 
 
@@ -66,6 +85,7 @@ class Proxy:
         version: raised when values change; part of the run store's key.
         check: ``f(teacher, num_classes)`` gives the reason why a teacher will not do, or
             ``None``; called before any scoring.
+        images: fewest with which it tells candidates apart.
     """
 
     name: str
@@ -76,6 +96,7 @@ class Proxy:
     direction: int = 1
     version: int = 1
     check: Callable[[TeacherSide, int], str | None] | None = None
+    images: int = 2
 
 
 _PROXIES: Registry[Proxy] = Registry("proxy")
@@ -89,6 +110,7 @@ def register_proxy(
     direction: int = 1,
     version: int = 1,
     check: Callable[[TeacherSide, int], str | None] | None = None,
+    images: int = 2,
 ) -> Callable[[Callable[[Probe], float]], Callable[[Probe], float]]:
     """Register a function of a probe; its docstring's first line becomes the summary.
 
@@ -105,7 +127,10 @@ def register_proxy(
 
     def register(compute: Callable[[Probe], float]) -> Callable[[Probe], float]:
         summary = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        _PROXIES.add(name, Proxy(name, compute, summary, source, needs, direction, version, check))
+        _PROXIES.add(
+            name,
+            Proxy(name, compute, summary, source, needs, direction, version, check, images),
+        )
         return compute
 
     return register

@@ -22,11 +22,15 @@ from ..searchspace.elastic import ElasticNetwork, Trace, to_channels_last
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import SearchSpace
 from .batch import Batch
+from .gradients import SecondOrder
 from .probe import BlockProbe, Probe, TeacherSide
 from .registry import Proxy, get_proxy
 from .taps import Taps
 
 __all__ = ["CandidateScore", "ScoreTable", "Scorer", "one_thread"]
+
+#: What a proxy can need of a network, and what it is called.
+_TRAITS = {"bn": "batch norm", "relu": "ReLU activations", "attention": "attention layers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,8 @@ class Scorer:
         network.track_statistics(False)
         network.requires_grad_(False)
         to_channels_last(network)
-        for trait in ("bn", "relu"):
+        for trait, what in _TRAITS.items():
             if trait in self._needs and trait not in network.traits:
-                what = {"bn": "batch norm", "relu": "ReLU activations"}[trait]
                 raise InvalidInputError(
                     f"{self._naming(trait)} need {what}, which the networks of space"
                     f" {self.space.name!r} lack; leave it out"
@@ -247,7 +250,9 @@ class Scorer:
                         he=True,
                     )
                     x = path[-1].output if path else self._images
-                    output = self._network.run_step(step, x, trace)
+                    twice = SecondOrder() if "hessian" in self._needs else contextlib.nullcontext()
+                    with twice:
+                        output = self._network.run_step(step, x, trace)
                     block = BlockProbe(step, output, trace.relus, trace.weights, trace.maps)
                     path.append(block)
             except Exception as error:  # noqa: BLE001 (as in _evaluate: recorded, not the end)

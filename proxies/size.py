@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from .probe import Probe
 from .registry import register_proxy
 
-__all__ = ["depth", "macs", "params"]
+__all__ = ["capacity", "depth", "macs", "params"]
 
 
 @register_proxy("params", source="baseline")
@@ -24,3 +26,13 @@ def macs(probe: Probe) -> float:
 def depth(probe: Probe) -> float:
     """Weighted layers on the longest path."""
     return probe.costs["depth"]
+
+
+@register_proxy("capacity", source="baseline")
+def capacity(probe: Probe) -> float:
+    """Geometric mean of params and MACs.
+
+    Which of the two counts depends on the space (params in DisWOT's S0, MACs in
+    NAS-Bench-Macro) and cannot be told beforehand; this asks both alike.
+    """
+    return math.sqrt(probe.costs["params"] * probe.costs["macs"])

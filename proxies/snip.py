@@ -11,10 +11,10 @@ __all__ = ["snip"]
 @register_proxy(
     "snip",
     source="SNIP (Lee et al., ICLR 2019, eq. 4) as a score: Abdelfattah et al., ICLR 2021, §3.2",
-    needs={"forward", "backward", "labels", "bn"},
+    needs={"forward", "backward", "labels"},
 )
 def snip(probe: Probe) -> float:
-    """Σ |w ⊙ ∂L/∂w| over convolutions and the classifier.
+    """Σ |w ⊙ ∂L/∂w| over convolutions and linear layers.
 
     Cross-entropy on real labels, He initialisation, batch norm by batch statistics.
     """

@@ -78,7 +78,7 @@ def search(
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
     check_searcher(searcher, evaluations)
-    rule = ScoreRule.of(proxies)
+    rule = ScoreRule.of(proxies, space.family)
     notes: list[str] = []
     domain = Domain(space, budget, seed=seed)
     taps = teacher.observe(batch) if teacher is not None else None

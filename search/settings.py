@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..proxies.ensemble import DEFAULT, ENSEMBLES
+from ..proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
 from ..proxies.ranks import log_rank_sum
 from ..proxies.registry import get_proxy
 from ..searchspace.errors import InvalidInputError, ScholarchError
@@ -26,15 +26,21 @@ class ScoreRule:
         name: ``"ensemble"``, a proxy's name, or the parts joined by ``+``.
         parts: names of proxies.
         version: of the ensemble; 0 for the user's own choice.
+        weights: of the parts' log-ranks; none: 1 each.
     """
 
     name: str
     parts: tuple[str, ...]
     version: int = 0
+    weights: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, names: Sequence[str] | None) -> ScoreRule:
+    def of(cls, names: Sequence[str] | None, family: str = "convnet") -> ScoreRule:
         """The rule for a user's proxies; none: the default ensemble.
+
+        Args:
+            names: of proxies, or of one ensemble.
+            family: the space's, by which the default ensemble differs.
 
         Raises:
             UnknownNameError: if one is neither a proxy nor an ensemble.
@@ -42,8 +48,8 @@ class ScoreRule:
         names = (names,) if isinstance(names, str) else names
         names = tuple(dict.fromkeys(names or (DEFAULT,)))
         if len(names) == 1 and names[0] in ENSEMBLES:
-            ensemble = ENSEMBLES[names[0]]
-            return cls(ensemble.name, ensemble.parts, ensemble.version)
+            ensemble = ensemble_for(names[0], family)
+            return cls(names[0], ensemble.parts, ensemble.version, ensemble.weights)
         if mixed := [name for name in names if name in ENSEMBLES]:
             raise InvalidInputError(
                 f"{mixed[0]!r} is a combination already; give it alone, or its parts"
@@ -69,6 +75,7 @@ class ScoreRule:
         return log_rank_sum(
             {name: columns[name] for name in self.parts},
             {name: reference[name] for name in self.parts},
+            dict(zip(self.parts, self.weights, strict=True)) if self.weights else None,
         )
 
 

@@ -24,6 +24,7 @@ from .architecture import Architecture
 from .errors import InvalidInputError
 
 __all__ = [
+    "EMBEDDING_STD",
     "INITS",
     "ElasticBatchNorm2d",
     "ElasticConv2d",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 INITS = ("he", "normal")
+
+EMBEDDING_STD = 0.02
+"""Of class tokens and positions, as ViTs initialise them (DeiT: Touvron et al., ICML 2021)."""
 
 
 class Step(NamedTuple):
@@ -51,13 +55,14 @@ class Trace:
 
     Attributes:
         want_weights: detach the weight slices and let gradients reach them.
-        he: take N(0, 1) slices that no batch norm follows at He scale; elsewhere batch norm
-            makes every scale the same.
+        he: take N(0, 1) slices that no batch norm follows at He scale, embeddings at 0.02;
+            elsewhere batch norm makes every scale the same.
         want_relus: keep the outputs of ReLUs.
-        want_maps: keep the outputs of convolutions, before any batch norm.
+        want_maps: keep the outputs of convolutions, before any batch norm, and of the linear
+            layers of Transformers.
         weights: the slices used, in order, N(0, 1) as they are; leaves of the graph.
         relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
-        maps: outputs of convolutions, likewise.
+        maps: outputs of convolutions and linear layers, likewise.
     """
 
     want_weights: bool = False
@@ -72,7 +77,7 @@ class Trace:
         """Pass a weight slice through, as a new leaf where gradients are wanted.
 
         Args:
-            weight: ``[out, in, k, k]``.
+            weight: ``[out, in, k, k]``, or ``[out, in]`` of a linear layer.
             normed: whether batch norm follows, for which the weight's scale does not matter.
         """
         if self.want_weights:
@@ -83,7 +88,7 @@ class Trace:
         return weight
 
     def map(self, x: Tensor) -> Tensor:
-        """Pass a convolution's output through, kept where wanted."""
+        """Pass a convolution's or linear layer's output through, kept where wanted."""
         if self.want_maps:
             self.maps.append(x)
         return x
@@ -235,8 +240,9 @@ class ElasticNetwork(nn.Module, abc.ABC):
     """
 
     #: What its networks have, of ``"bn"`` (batch norm behind every convolution of a step, but
-    #: for those inside a gate) and ``"relu"`` (every activation but a gate's is a ReLU or ReLU6);
-    #: proxies that need one refuse a network without it.
+    #: for those inside a gate), ``"relu"`` (every activation but a gate's is a ReLU or ReLU6) and
+    #: ``"attention"`` (linear layers ``qkv`` and ``proj``, and ``fc1`` and ``fc2`` behind them, in
+    #: every block); proxies that need one refuse a network without it.
     traits: ClassVar[frozenset[str]] = frozenset()
 
     classifier: ElasticLinear
@@ -287,8 +293,9 @@ def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:
         network: plain or elastic.
         seed: of the generator.
         init: ``"he"``: convolutions N(0, 2/fan_in), linear layers N(0, 1/fan_in);
-            ``"normal"``: both N(0, 1), the released DisWOT code's. A slice of an N(0, 1)
-            tensor is again N(0, 1), so nested weights are distributed as fresh ones.
+            embeddings N(0, 0.02²); ``"normal"``: all N(0, 1), the released DisWOT code's. A
+            slice of an N(0, 1) tensor is again N(0, 1), so nested weights are distributed as
+            fresh ones.
 
     Norm layers get scale 1 and shift 0, biases 0.
 
@@ -307,6 +314,9 @@ def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:
                 gain = 2.0 if weight.dim() == 4 else 1.0
                 fan_in = weight[0].numel()
                 std = math.sqrt(gain / fan_in) if init == "he" else 1.0
+                weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
+            elif isinstance(module, nn.Embedding):
+                std = EMBEDDING_STD if init == "he" else 1.0
                 weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
             elif weight.dim() == 1:
                 weight.fill_(1.0)

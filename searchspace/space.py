@@ -78,10 +78,13 @@ class SearchSpace(abc.ABC):
         InvalidInputError: if a number is below 1.
     """
 
+    #: ``"convnet"`` or ``"transformer"``: by which the default ensemble differs.
+    family: ClassVar[str] = "convnet"
+
     #: Costs that need no table. ``macs`` are multiply-accumulates of one image, ``flops`` =
     #: 2 × ``macs``, ``depth`` counts weighted layers on the longest path, ``peak_memory`` is
-    #: the most bytes that one convolution reads and writes for one image, in float32 and
-    #: without its weights (shortcuts that wait meanwhile are not counted).
+    #: the most bytes that one convolution or linear layer reads and writes for one image, in
+    #: float32 and without its weights (shortcuts and attention's scores are not counted).
     own_costs: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth", "peak_memory")
 
     def __init__(
@@ -326,8 +329,9 @@ class SearchSpace(abc.ABC):
 
         Returns:
             Name → float64 ``[N]`` for each of :attr:`cost_names`. ``params`` count trainable
-            parameters, ``macs`` multiply-accumulates of convolutions and linear layers for one
-            image (what most papers print as FLOPs), ``flops`` = 2 × ``macs``;
+            parameters, ``macs`` multiply-accumulates of convolutions, linear layers and
+            attention's two products for one image (what most papers print as FLOPs), ``flops`` =
+            2 × ``macs``;
             ``latency:<device>`` are ms, NaN where the table does not know the architecture.
         """
         matrix = archs if isinstance(archs, np.ndarray) else self.encode(archs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from scholarch.proxies.batch import Batch
 from scholarch.proxies.registry import NEEDS, get_proxy, list_proxies
 from scholarch.proxies.scoring import Scorer
 from scholarch.proxies.taps import Taps
+from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
 from scholarch.searchspace.convnets.resnet_cifar_net import ElasticCifarResNet
 from scholarch.searchspace.errors import InvalidInputError
@@ -19,6 +23,10 @@ from scholarch.testing import registered
 
 SPACE = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
 ELASTIC = create_space("resnet-cifar", num_classes=4, resolution=16)
+TRANSFORMER = create_space(
+    "vitbench-autoformer", num_classes=4, resolution=16, width_mult=0.125, patch_size=4
+)
+TRAITS = frozenset({"bn", "relu", "attention"})
 
 
 def make_batch(seed: int = 0, images: int = 8) -> Batch:
@@ -43,8 +51,47 @@ def make_taps(images: int = 8, classes: int = 4, channels: int = 64) -> Taps:
 BATCH, TAPS = make_batch(), make_taps()
 
 
+#: Where proxies are tested: the first whose networks have what a proxy needs.
+SPACES = {space: space.supernet().traits for space in (SPACE, TRANSFORMER)}
+
+
+def space_of(name: str) -> SearchSpace:
+    needs = get_proxy(name).needs & TRAITS
+    return next((space for space, traits in SPACES.items() if needs <= traits), SPACE)
+
+
+def archs_of(space: SearchSpace) -> list[Architecture]:
+    if space is SPACE:
+        return [space.parse(text) for text in ("111", "333", "777", "131", "133", "533", "373")]
+    return space.sample(7, seed=1)
+
+
+@cache
+def data_for(images: int) -> tuple[Batch, Taps]:
+    """The common batch and teacher, with more images where a proxy needs more."""
+    if images <= len(BATCH):
+        return BATCH, TAPS
+    return make_batch(images=images), make_taps(images=images)
+
+
 def scorer(*names: str, seed: int = 0, batch: Batch | None = BATCH) -> Scorer:
-    return Scorer(SPACE, names, batch=batch, teacher=TAPS, seed=seed)
+    """Of the first name's space; the others have to be at home there."""
+    enough, taps = data_for(max(get_proxy(name).images for name in names))
+    batch = enough if batch is BATCH else batch
+    return Scorer(space_of(names[0]), names, batch=batch, teacher=taps, seed=seed)
+
+
+@cache
+def in_company(space: SearchSpace, images: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Columns of all proxies that are tested in one space on one batch, computed together."""
+    names = [
+        name
+        for name in list_proxies()
+        if SPACES[space] >= get_proxy(name).needs & TRAITS and get_proxy(name).images <= images
+    ]
+    batch, taps = data_for(images)
+    archs = archs_of(space)[2:4]
+    return dict(Scorer(space, names, batch=batch, teacher=taps).table(archs))
 
 
 @pytest.mark.parametrize("name", registered("proxy"))
@@ -53,19 +100,20 @@ class TestEveryProxy:
         proxy = get_proxy(name)
         assert proxy.needs <= set(NEEDS)
         assert proxy.direction in (1, -1)
+        assert proxy.images >= 2
         assert proxy.summary
         assert proxy.source
 
     def test_is_finite_and_differs_between_candidates(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("111", "373", "777")]
+        archs = archs_of(space_of(name))[:3]
         table = scorer(name).table(archs)
         assert table[name].dtype == np.float64
-        assert np.isfinite(table[name]).all()
         assert not table.failures
+        assert np.isfinite(table[name]).all()
         assert len(set(table[name].tolist())) == 3
 
     def test_depends_on_nothing_but_candidate_seed_and_batch(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("111", "131", "133", "533", "777")]
+        archs = archs_of(space_of(name))[:5]
         together = scorer(name).table(archs)[name]
         backwards = scorer(name).table(archs[::-1])[name][::-1]
         alone = np.concatenate([scorer(name).table([arch])[name] for arch in archs])
@@ -75,15 +123,16 @@ class TestEveryProxy:
         assert np.array_equal(together, scorer(name).table(archs)[name])
 
     def test_company_of_other_proxies_changes_nothing(self, name: str) -> None:
-        archs = [SPACE.parse(text) for text in ("131", "535")]
-        alone = scorer(name).table(archs)[name]
-        everything = scorer(*list_proxies()).table(archs)[name]
+        space = space_of(name)
+        alone = scorer(name).table(archs_of(space)[2:4])[name]
+        everything = in_company(space, max(get_proxy(name).images, len(BATCH)))[name]
         np.testing.assert_allclose(everything, alone, rtol=1e-6)
 
     def test_a_seed_is_another_draw(self, name: str) -> None:
-        if get_proxy(name).source == "baseline":
+        proxy = get_proxy(name)
+        if proxy.source == "baseline" or "forward" not in proxy.needs:
             pytest.skip("sizes know no seed")
-        archs = [SPACE.parse("333")]
+        archs = archs_of(space_of(name))[1:2]
         assert scorer(name).table(archs)[name] != scorer(name, seed=1).table(archs)[name]
 
     def test_leaves_the_network_as_it_was(self, name: str) -> None:
@@ -92,10 +141,11 @@ class TestEveryProxy:
         used = scorer(name)
         network = used._network
         assert network is not None
+        archs = archs_of(space_of(name))[1:2]
         before = {key: value.clone() for key, value in network.state_dict().items()}
-        first = used.table([SPACE.parse("333")])[name]
+        first = used.table(archs)[name]
         assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
-        assert np.array_equal(first, used.table([SPACE.parse("333")])[name])
+        assert np.array_equal(first, used.table(archs)[name])
 
     def test_refuses_what_it_lacks(self, name: str) -> None:
         needs = get_proxy(name).needs
@@ -104,13 +154,16 @@ class TestEveryProxy:
                 scorer(name, batch=None)
         if "teacher" in needs:
             with pytest.raises(InvalidInputError, match="need a teacher"):
-                Scorer(SPACE, [name], batch=BATCH)
-        for trait in needs & {"bn", "relu"}:
+                Scorer(space_of(name), [name], batch=BATCH)
+        for trait in needs & TRAITS:
             with pytest.raises(InvalidInputError, match="lack"):
                 Scorer(_without(trait), [name], batch=BATCH, teacher=TAPS)
 
 
 def _without(trait: str) -> SearchSpace:
+    if trait not in SPACES[SPACE]:
+        return SPACE
+
     class Plain(ElasticCifarResNet):
         traits = ElasticCifarResNet.traits - {trait}
 

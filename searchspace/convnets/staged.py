@@ -53,7 +53,7 @@ class Tally:
         params: trainable parameters.
         macs: multiply-accumulates of one image in convolutions and linear layers.
         layers: weighted layers on the longest path.
-        peak: most values, of one image, that a convolution reads and writes.
+        peak: most values, of one image, that a convolution or linear layer reads and writes.
     """
 
     params: Count = 0.0
@@ -102,6 +102,7 @@ class Tally:
         self.params = self.params + (c_in * c_out + c_out)
         self.macs = self.macs + c_in * c_out
         self.layers = self.layers + 1.0
+        self.peak = np.maximum(self.peak, c_in + c_out)
 
 
 @dataclass(slots=True, eq=False)

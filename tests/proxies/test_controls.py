@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from scholarch.proxies.controls import constant, permuted_channels, shuffled_images
+from scholarch.proxies.controls import (
+    constant,
+    labels_only,
+    permuted_channels,
+    shuffled_images,
+)
 from scholarch.proxies.taps import Taps
 from scholarch.searchspace.errors import InvalidInputError
 
@@ -95,3 +100,35 @@ def test_constant_says_the_same_of_every_image() -> None:
     for before, after in zip(tensors(taps)[:-1], tensors(constant(taps))[:-1], strict=True):
         assert (after == after[:1]).all()
         torch.testing.assert_close(after[0], before.mean(dim=0))
+
+
+@pytest.mark.parametrize("num_classes", [3, 8, 20])
+@pytest.mark.parametrize("classifier", [True, False])
+def test_labels_only_knows_the_labels_only(num_classes: int, classifier: bool) -> None:
+    """With fewer, as many and more classes than channels."""
+    labels = torch.tensor([0, 2, 1, 2, 0, 2])
+    taps = make_taps(classifier=classifier)
+    known = labels_only(taps, labels, num_classes)
+    one_hot = torch.nn.functional.one_hot(labels, num_classes).float()
+    for before, after in zip(tensors(taps)[:-1], tensors(known)[:-1], strict=True):
+        assert after.shape[2:] == before.shape[2:]
+        assert after.shape[1] >= min(before.shape[1], num_classes)
+        flat = after if after.dim() == 2 else after.mean(dim=(2, 3))
+        assert torch.equal(flat[:, :num_classes], one_hot)
+        assert not flat[:, num_classes:].any()
+    assert known.final_map.shape[1] == max(16, num_classes)
+    assert torch.equal(known.final_map.mean(dim=(2, 3)), known.pooled)
+    assert torch.equal(known.stages[-1], known.final_map)
+    if classifier:
+        assert known.classifier is not None
+        assert known.logits is not None
+        assert torch.equal(known.logits, one_hot)
+        assert torch.equal(known.pooled @ known.classifier.T, known.logits)
+    else:
+        assert known.logits is None
+        assert known.classifier is None
+
+
+def test_labels_only_of_other_images() -> None:
+    with pytest.raises(InvalidInputError, match="5 labels for the 6 images"):
+        labels_only(make_taps(), torch.zeros(5, dtype=torch.int64), 3)

@@ -42,18 +42,22 @@ def space(name: str) -> SearchSpace:
 
 
 def test_every_proxy_is_finite_and_the_same_in_company(space: SearchSpace) -> None:
-    lacks = {"bn", "relu"} - space.supernet().traits
+    lacks = {"bn", "relu", "attention"} - space.supernet().traits
     # The released semantic score compares channel by channel; widths here are anyone's.
     proxies = [
         proxy
         for proxy in list_proxies()
-        if not get_proxy(proxy).needs & lacks and not proxy.startswith("diswot-released")
+        if not get_proxy(proxy).needs & lacks
+        and get_proxy(proxy).images <= IMAGES
+        and not proxy.startswith("diswot-released")
     ]
     scorer = Scorer(space, proxies, batch=BATCH, teacher=TAPS)
     archs = space.sample(4, seed=1)
     together = scorer.table(archs)
-    # There is none to compare where a convolution stands between pool and classifier.
-    assert all("class activation maps" in reason for reason in together.failures.values())
+    # There is none to compare where a convolution stands between pool and classifier; and a
+    # Transformer on small images has fewer tokens than features.
+    known = ("class activation maps", "more positions than channels")
+    assert all(any(text in why for text in known) for why in together.failures.values())
     assert {"expr", "diswot", "jacov"} <= set(together)
     for i, arch in enumerate(archs):
         alone = scorer.table([arch])

@@ -1,0 +1,93 @@
+"""What the commands of the command line share: options, the teacher they name, output."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+__all__ = [
+    "Json",
+    "Plugin",
+    "Quiet",
+    "finite",
+    "interrupted",
+    "load_plugins",
+    "print_json",
+    "teacher_of",
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and JSON alone, on stdout.")]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(help="Python file that registers spaces, proxies, searchers, teachers or benchmarks."),
+]
+
+
+def load_plugins(files: list[Path] | None) -> None:
+    """Run what ``--plugin`` names."""
+    if files:
+        from .searchspace.plugins import load_plugin
+
+        for file in files:
+            load_plugin(file)
+
+
+def teacher_of(
+    name: str | None, data: str, weights: Path | None, untrained: bool, tap: list[str] | None
+) -> Any:
+    """The teacher the options name, or ``None`` for the default one.
+
+    Args:
+        name: of the teacher.
+        data: what is scored on; ``"digits"`` has a bundled teacher.
+        weights: its checkpoint.
+        untrained: let its weights be random.
+        tap: ``ROLE=MODULE``, several.
+
+    Raises:
+        InvalidInputError: if options describe a teacher that none names.
+    """
+    from .searchspace.errors import InvalidInputError
+    from .teacher import load_teacher
+    from .teachers.bundled import BUNDLED
+
+    if name is None:
+        if weights is None and not untrained and not tap:
+            return None
+        if data != "digits":
+            raise InvalidInputError(
+                "--weights, --untrained and --tap describe a teacher; name it with --teacher"
+            )
+        name = BUNDLED
+    named: dict[str, Any] = {}
+    for text in tap or ():
+        role, equals, path = text.partition("=")
+        if not equals or not path:
+            raise InvalidInputError(f"--tap {text!r}; write ROLE=MODULE, e.g. final=layer4")
+        named[role] = path.split(",") if role == "stages" else path
+    return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
+
+
+def interrupted(out: Path) -> NoReturn:
+    """End by Ctrl-C, with what was scored kept."""
+    print(
+        f"stopped; what was scored is kept in {out}. Run the same command to go on.",
+        file=sys.stderr,
+    )
+    raise typer.Exit(130)
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has them: ``None`` for NaN and infinities."""
+    return float(value) if math.isfinite(value) else None
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, in ASCII, which any terminal can show."""
+    print(json.dumps(data, indent=2, allow_nan=False))

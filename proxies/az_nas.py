@@ -1,0 +1,144 @@
+"""AZ-NAS: expressivity, progressivity, trainability and complexity of a network's blocks.
+
+Lee & Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024,
+§3.2; the ensemble ``az-nas`` is the sum of their log-ranks (§3.3). Published with N(0, 1) noise
+for images; here the batch's, by the forward that all proxies share, which rank as well. Batch
+norm by batch statistics. A *block* is a step of the forward pass between stem and head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..searchspace.elastic import ElasticNetwork, Trace
+from ..searchspace.errors import InvalidInputError
+from .expr import block_entropy, primary_blocks
+from .probe import BlockProbe, Probe
+from .registry import register_proxy
+
+__all__ = ["az_complexity", "az_expressivity", "az_progressivity", "az_trainability"]
+
+_SOURCE = "AZ-NAS (Lee & Ham, CVPR 2024, §3.2)"
+_EPS = 1e-6
+
+
+@register_proxy("az-expressivity", source=f"{_SOURCE}, expressivity", needs={"forward"})
+def az_expressivity(probe: Probe) -> float:
+    """Σ over blocks of the entropy of the feature covariance's spectrum: expr."""
+    return sum(block_entropy(block) for block in primary_blocks(probe))
+
+
+@register_proxy("az-progressivity", source=f"{_SOURCE}, progressivity", needs={"forward"})
+def az_progressivity(probe: Probe) -> float:
+    """Least growth of the spectrum's entropy from one block to the next.
+
+    A network of one block has no next: its growth is over what the block is given.
+    """
+    blocks = primary_blocks(probe)
+    if len(blocks) == 1:
+        first = probe.blocks.index(blocks[0])
+        blocks = [*probe.blocks[max(first - 1, 0) : first], *blocks]
+    if len(blocks) < 2:
+        raise InvalidInputError("progressivity needs two outputs to compare; there are fewer")
+    entropies = torch.tensor([block_entropy(block) for block in blocks], dtype=torch.float64)
+    return float(entropies.diff().min())  # NaN where one is
+
+
+@register_proxy("az-trainability", source=f"{_SOURCE}, trainability", needs={"forward", "network"})
+def az_trainability(probe: Probe) -> float:
+    """Mean over blocks of 2 − σ − 1/(σ + 1e-6), σ the gradient's largest stretch; at most 0.
+
+    σ = ‖G_inᵀ G_out / (B·h·w)‖₂, G_out random ±1 at the block's output, one draw a seed, and
+    G_in what it becomes at the input; 0 is a block that keeps gradients as long as they were.
+    Where the block shrinks the map s-fold, each s × s patch of G_in counts as one position of
+    s²·C channels. Blocks that are the identity say nothing of gradients and are left out (the
+    released code gives such convnets −∞ and skips the block in Transformers); a network of
+    nothing else fails.
+    """
+    if probe.network is None or probe.images is None:
+        raise RuntimeError("az-trainability runs blocks again: its probe needs a network")
+    inputs = [probe.images, *(block.output for block in probe.blocks)]
+    primary = primary_blocks(probe)
+    scores = []
+    for block, x in zip(probe.blocks, inputs, strict=False):
+        if block in primary:
+            stretch = _stretch(block, x, probe.network, probe.seed)
+            if stretch is not None:
+                scores.append(2.0 - stretch - 1.0 / (stretch + _EPS))
+    if not scores:
+        raise InvalidInputError("every block is the identity: none has a trainability")
+    return math.fsum(scores) / len(scores)
+
+
+def _stretch(block: BlockProbe, x: Tensor, network: ElasticNetwork, seed: int) -> float | None:
+    """σ of a block that was given ``x``; ``None`` for the identity. Computed once a block."""
+
+    def compute(block: BlockProbe) -> float | None:
+        g_in, g_out = block_gradients(block, x, network, seed)
+        if g_in.shape == g_out.shape and torch.equal(g_in, g_out):
+            return None
+        return gradient_stretch(g_in, g_out)
+
+    return block.memo("gradient_stretch", compute)
+
+
+def block_gradients(
+    block: BlockProbe, x: Tensor, network: ElasticNetwork, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Random ±1 at a block's output, and its gradient at the input ``x``.
+
+    Returns:
+        G_in ``[B, C, H, W]`` and G_out ``[B, C', h, w]``.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        output = network.run_step(block.step, x, Trace(he=True))
+        generator = torch.Generator().manual_seed(seed)
+        g_out = torch.empty(output.shape).bernoulli_(0.5, generator=generator)
+        g_out = g_out.mul_(2.0).sub_(1.0).to(x.device)
+        (g_in,) = torch.autograd.grad(output, x, g_out)
+    return g_in, g_out
+
+
+def gradient_stretch(g_in: Tensor, g_out: Tensor) -> float:
+    """‖G_inᵀ G_out / (B·h·w)‖₂, positions of both matched by :func:`to_depth`.
+
+    Args:
+        g_in: ``[B, C, H, W]``.
+        g_out: ``[B, C', h, w]``.
+    """
+    rows_out = g_out.permute(0, 2, 3, 1).reshape(-1, g_out.shape[1])
+    rows_in = to_depth(g_in, g_out.shape[2], g_out.shape[3])
+    product = (rows_in.T @ rows_out).double() / len(rows_out)
+    if product.shape[0] < product.shape[1]:
+        product = product.T
+    return float(torch.linalg.eigvalsh(product.T @ product)[-1].clamp_min(0.0).sqrt())
+
+
+def to_depth(x: Tensor, height: int, width: int) -> Tensor:
+    """Patches of a map as channels, so that ``height × width`` positions are left.
+
+    Zeros fill up the last patches where the sides are no multiples.
+
+    Args:
+        x: ``[B, C, H, W]``.
+        height: at most H.
+        width: at most W.
+
+    Returns:
+        ``[B·height·width, C·s·t]``, s × t the patch.
+    """
+    s, t = -(-x.shape[2] // height), -(-x.shape[3] // width)
+    x = functional.pad(x, (0, t * width - x.shape[3], 0, s * height - x.shape[2]))
+    patches: Tensor = x.unflatten(3, (width, t)).unflatten(2, (height, s))  # [B, C, h, s, w, t]
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(len(x) * height * width, -1)
+
+
+@register_proxy("az-complexity", source=f"{_SOURCE}, complexity")
+def az_complexity(probe: Probe) -> float:
+    """FLOPs of one image, 2 × MACs."""
+    return probe.costs["flops"]

@@ -1,0 +1,51 @@
+"""Decorrelation: how far the channels of every layer are from repeating one another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .probe import BlockProbe, Probe
+from .registry import register_proxy
+
+__all__ = ["decorrelation"]
+
+
+def least_eigenvalue(features: Tensor) -> float:
+    """Smallest eigenvalue of the correlation of channels over all positions of all images.
+
+    Args:
+        features: ``[B, C, H, W]``.
+
+    Returns:
+        In [0, 1]: 0 where one channel follows from the others, 1 where none is correlated. A
+        constant channel follows from any.
+    """
+    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    rows = rows - rows.mean(dim=0)
+    covariance = (rows.T @ rows).double()
+    scale = covariance.diagonal().sqrt()
+    if not bool((scale > 1e-6 * scale.max()).all()):
+        return 0.0
+    correlation = covariance / scale / scale.unsqueeze(1)
+    return float(torch.linalg.eigvalsh(correlation)[0].clamp_min(0.0))
+
+
+def _block_eigenvalues(block: BlockProbe) -> float:
+    return sum(least_eigenvalue(x.detach()) for x in block.maps)
+
+
+@register_proxy(
+    "decorrelation",
+    source="MeCo (Jiang et al., NeurIPS 2023), over the whole batch; ours",
+    needs={"forward", "maps"},
+)
+def decorrelation(probe: Probe) -> float:
+    """Σ over layers of the smallest eigenvalue of their channels' correlation, all images.
+
+    MeCo takes one image, which gives wide layers of few positions 0 and one seed little to do
+    with another; over the positions of a batch neither holds. Convolutions before batch norm
+    (and a Transformer's linear layers), one forward, no labels; initialisation N(0, 1), batch
+    norm by batch statistics.
+    """
+    return sum(block.memo("least_eigenvalues", _block_eigenvalues) for block in probe.blocks)
