@@ -25,7 +25,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and JSON alone, on stdout.")]
 Plugin = Annotated[
     list[Path] | None,
-    typer.Option(help="Python file that registers spaces, proxies, searchers, teachers or benchmarks."),
+    typer.Option(
+        help="Python file that registers spaces, proxies, searchers, teachers or benchmarks."
+    ),
 ]
 
 

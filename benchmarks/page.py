@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ..search.find import REFERENCE_SIZE
 from .columns import COLUMNS, control_columns
 from .controls import RULE
 from .metrics import EQUAL_SIZE
@@ -150,6 +151,12 @@ def _how(result: BenchmarkResult) -> list[str]:
         if len(seeds) > 1
         else f"Seed {seeds[0]}; {settings['size']} images of {settings['images']}.",
         f"Teacher: {settings['teacher'] or 'none'}.",
+        *(
+            f"`{name}`, Σ of log-ranks against {REFERENCE_SIZE} architectures of the space: "
+            + ", ".join(f"{weight:g} {part}" for part, weight in ensemble["weights"].items())
+            + (f" (version {ensemble['version']})." if ensemble["version"] else ".")
+            for name, ensemble in settings["ensembles"].items()
+        ),
         f"Space scored: {_options(settings['scored space'])}.",
         f"Intervals: {settings['bootstrap draws']} bootstrap draws.",
         f"Machine: {machine()}.",

@@ -96,13 +96,15 @@ def benchmark(
             raise InvalidInputError(f"{what} = {value!r}; need a whole number of at least {least}")
     definition = get_benchmark(name)
     folder = Path(data).expanduser()
-    rules = rules_of(proxies)
-    guided = [rule for rule in rules if any(map(takes_teacher, rule.parts))]
     table = definition.read(folder)
     column = truth or _default_truth(definition, list(table.truths))
     numbers = range(seed, seed + seeds)
     batches = images_of(folder, images, size, numbers)
     scored, quoted = spaces_of(definition, batches[0], resolution, options)
+    rules = rules_of(proxies, scored.family)
+    guided = [rule for rule in rules if any(map(takes_teacher, rule.parts))]
+    rules = rules_of(proxies, scored.family)
+    guided = [rule for rule in rules if any(map(takes_teacher, rule.parts))]
     candidates = select(
         table, column, scored, quoted, half=half, unique=unique, limit=limit, seed=seed
     )
@@ -139,6 +141,16 @@ def benchmark(
         "size": size,
         "scored space": scored.spec(),
         "sizes quoted of": quoted.spec(),
+        "ensembles": {
+            rule.name: {
+                "version": rule.version,
+                "weights": dict(
+                    zip(rule.parts, rule.weights or (1.0,) * len(rule.parts), strict=True)
+                ),
+            }
+            for rule in rules
+            if rule.ranks
+        },
         "teacher": guide.name if guide is not None and guided else None,
         "bootstrap draws": len(draws),
     }
@@ -159,7 +171,7 @@ def benchmark(
 
 def _default_truth(definition: Benchmark, columns: Sequence[str]) -> str:
     """The benchmark's own column; where the file lacks it, its only or first one."""
-    return definition.truth if definition.truth in columns else columns[0]
+    return definition.truth if definition.truth in columns else next(iter(columns), "")
 
 
 @contextmanager
@@ -171,15 +183,20 @@ def _opened(out: str | Path | None) -> Iterator[RunStore]:
         return
     folder = Path(out)
     make_folder(folder)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        with FileLock(folder / ".lock", timeout=0), closing(RunStore(folder / STORE)) as store:
-            yield store
+        lock.acquire()
     except Timeout as error:
         raise StoreError(
             f"another process writes to {folder}; wait for it, or choose another --out"
         ) from error
     except OSError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        with closing(RunStore(folder / STORE)) as store:
+            yield store
+    finally:
+        lock.release()
 
 
 def _scores(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data import DataSet, load_data
 from ..proxies.batch import Batch
-from ..proxies.ensemble import DEFAULT, ENSEMBLES
+from ..proxies.ensemble import DEFAULT, ensemble_for
 from ..proxies.teacher import Teacher
 from ..search.settings import ScoreRule
 from ..searchspace.architecture import Architecture
@@ -53,16 +53,18 @@ class Candidates:
         return [arch.key for arch in self.archs]
 
 
-def rules_of(names: Sequence[str] | None) -> list[ScoreRule]:
+def rules_of(names: Sequence[str] | None, family: str) -> list[ScoreRule]:
     """Scores by name: a proxy, an ensemble, or proxies joined by ``+``; Σ log-rank.
 
-    Without names: the default ensemble, then each of its parts.
+    Args:
+        names: none: the default ensemble, then each of its parts.
+        family: the space's, by which the default ensemble differs.
 
     Raises:
         UnknownNameError: if one is unknown.
     """
-    names = names or (DEFAULT, *ENSEMBLES[DEFAULT].parts)
-    return [ScoreRule.of(name.split(_PLUS)) for name in dict.fromkeys(names)]
+    names = names or (DEFAULT, *ensemble_for(DEFAULT, family).parts)
+    return [ScoreRule.of(name.split(_PLUS), family) for name in dict.fromkeys(names)]
 
 
 def images_of(folder: Path, images: str | None, size: int, seeds: Sequence[int]) -> list[Batch]:

@@ -9,6 +9,7 @@ norm by batch statistics. A *block* is a step of the forward pass between stem a
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -97,11 +98,17 @@ def block_gradients(
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         output = network.run_step(block.step, x, Trace(he=True))
-        generator = torch.Generator().manual_seed(seed)
-        g_out = torch.empty(output.shape).bernoulli_(0.5, generator=generator)
-        g_out = g_out.mul_(2.0).sub_(1.0).to(x.device)
+        g_out = _signs(output.shape, seed).to(output)
         (g_in,) = torch.autograd.grad(output, x, g_out)
     return g_in, g_out
+
+
+@lru_cache(maxsize=16)
+def _signs(shape: torch.Size, seed: int) -> Tensor:
+    """Random ±1 in a byte each, never changed: drawing takes longer than a convolution."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.empty(shape).bernoulli_(0.5, generator=generator).mul_(2.0).sub_(1.0)
+    return signs.to(torch.int8).contiguous(memory_format=torch.channels_last)
 
 
 def gradient_stretch(g_in: Tensor, g_out: Tensor) -> float:

@@ -31,21 +31,22 @@ def least_eigenvalue(features: Tensor) -> float:
     return float(torch.linalg.eigvalsh(correlation)[0].clamp_min(0.0))
 
 
-def _block_eigenvalues(block: BlockProbe) -> float:
-    return sum(least_eigenvalue(x.detach()) for x in block.maps)
+def _block_channels(block: BlockProbe) -> float:
+    return sum(x.shape[1] * least_eigenvalue(x.detach()) for x in block.maps)
 
 
 @register_proxy(
     "decorrelation",
-    source="MeCo (Jiang et al., NeurIPS 2023), over the whole batch; ours",
+    source="MeCo (Jiang et al., NeurIPS 2023), over a batch and by channels; ours",
     needs={"forward", "maps"},
 )
 def decorrelation(probe: Probe) -> float:
-    """Σ over layers of the smallest eigenvalue of their channels' correlation, all images.
+    """Σ over layers of channels times the smallest eigenvalue of their correlation.
 
-    MeCo takes one image, which gives wide layers of few positions 0 and one seed little to do
-    with another; over the positions of a batch neither holds. Convolutions before batch norm
-    (and a Transformer's linear layers), one forward, no labels; initialisation N(0, 1), batch
-    norm by batch statistics.
+    A lower bound of how many channels are not told by the others. MeCo takes one image, which
+    gives layers of few positions 0 and one seed little to do with another, and counts a narrow
+    layer like a wide one; over a batch, and by channels, neither holds. Convolutions before
+    batch norm (and a Transformer's linear layers), one forward, no labels; initialisation
+    N(0, 1), batch norm by batch statistics.
     """
-    return sum(block.memo("least_eigenvalues", _block_eigenvalues) for block in probe.blocks)
+    return sum(block.memo("decorrelated channels", _block_channels) for block in probe.blocks)

@@ -49,10 +49,10 @@ ENSEMBLES: Registry[Ensemble] = Registry("ensemble")
 for _ensemble in (
     Ensemble(
         DEFAULT,
-        ("expr", "decorrelation", "synflow", "az-trainability", "capacity", "signal-growth"),
+        ("expr", "decorrelation", "az-trainability", "synflow", "signal-growth", "capacity"),
         2,
         "Σ log-rank of what convolutional features, gradients and sizes tell (teacher-free)",
-        (1.0, 1.0, 1.0, 1.0, 0.3, 0.3),
+        (1.0, 1.0, 1.0, 0.5, 0.5, 0.5),
     ),
     Ensemble(
         f"{DEFAULT}-transformer",

@@ -35,7 +35,7 @@ class SecondOrder(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
         if func is functional.hardsigmoid:
-            return _HardSigmoid.apply(args[0])
+            return _HardSigmoid.apply(args[0])  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 

@@ -85,7 +85,8 @@ class Layer:
             x = x[:, :, :: self.stride[0], :: self.stride[1]].flatten(2)
         else:
             x = functional.unfold(x, self.kernel or 1, self.dilation, self.padding, self.stride)
-        return x.unflatten(1, (self.groups, -1))
+        patches: Tensor = x.unflatten(1, (self.groups, -1))
+        return patches
 
     def first_gradients(self, upstream: Tensor) -> Tensor:
         """Each image's gradient of one weight, ``[N]``.

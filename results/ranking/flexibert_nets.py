@@ -286,5 +286,6 @@ def sizes(encoder: Encoder) -> dict[str, float]:
         "depth": len(encoder.layers),
         "layers-weighted": path,
         "hidden": c,
+        "heads": sum(layer.heads for layer in encoder.layers),
         "params-sumlog": sum(math.log(p) for p in by_layer),
     }

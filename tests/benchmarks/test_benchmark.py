@@ -18,10 +18,12 @@ from scholarch.benchmarks import measure
 from scholarch.benchmarks import registry as benchmark_registry
 from scholarch.benchmarks.metrics import kendall
 from scholarch.benchmarks.result import BenchmarkResult
+from scholarch.benchmarks.setting import rules_of
 from scholarch.benchmarks.summary import STATISTICS
 from scholarch.benchmarks.tables import TruthTable
 from scholarch.cli import main
 from scholarch.proxies import registry
+from scholarch.proxies.ensemble import ensemble_for
 from scholarch.proxies.probe import Probe
 from scholarch.proxies.ranks import log_rank_sum
 from scholarch.proxies.registry import Proxy
@@ -114,13 +116,22 @@ def test_numbers_are_those_of_the_scores(result: BenchmarkResult, data: Path) ->
 
 
 def test_ensembles_are_ranked_as_the_front_door_ranks_them(data: Path) -> None:
-    found = small(data, seeds=1, proxies=None)
-    assert found.rows[0].name == "ensemble"
+    found = small(data, seeds=1, proxies=["macs-expr"])
     space = scholarch.create_space("resnet-cifar-s0", resolution=16)
     batch = scholarch.load_batch(str(data / "cifar10_5k.npz"), size=6, seed=0)
     archs = [space.parse(arch) for arch in ARCHS]
-    expected = scholarch.score(space, archs, batch=batch)["ensemble"]
-    np.testing.assert_allclose(found["ensemble"].values, expected)
+    expected = scholarch.score(space, archs, batch=batch, proxies=["macs-expr"])["macs-expr"]
+    np.testing.assert_allclose(found["macs-expr"].values, expected)
+    assert found["macs-expr"].kind == "ensemble"
+
+
+@pytest.mark.parametrize("family", ["convnet", "transformer"])
+def test_the_default_is_the_familys_ensemble_and_its_parts(family: str) -> None:
+    ensemble = ensemble_for("ensemble", family)
+    rules = rules_of(None, family)
+    assert [rule.name for rule in rules] == ["ensemble", *ensemble.parts]
+    assert rules[0].parts == ensemble.parts
+    assert rules[0].weights == ensemble.weights
 
 
 def test_sizes_are_those_of_the_networks_trained(result: BenchmarkResult) -> None:

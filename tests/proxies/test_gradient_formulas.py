@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -12,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scholarch.proxies import image_gradients, te_nas, vkdnw
+from scholarch.proxies import te_nas, zico
 from scholarch.proxies.batch import Batch
-from scholarch.proxies.epe_nas import class_score
-from scholarch.proxies.gradients import differentiate, hessian_times_gradient
-from scholarch.proxies.image_gradients import LayerTrace, recording
+from scholarch.proxies.probe import Probe
 from scholarch.proxies.scoring import Scorer
-from scholarch.proxies.zico import steadiness
 from scholarch.searchspace.convnets.resnet_cifar_net import CifarResNet
 from scholarch.searchspace.elastic import ElasticBatchNorm2d
 from scholarch.searchspace.factory import create_space
@@ -27,8 +23,12 @@ from scholarch.searchspace.space import SearchSpace
 RESNET = create_space("resnet-cifar", num_classes=4, resolution=16)
 #: With gates and depthwise convolutions, and a convolution behind the pool.
 MOBILENET = create_space("mobilenetv3-cifar", num_classes=4, resolution=16, width_mult=0.25)
-SPACES = (RESNET, MOBILENET)
+#: Preactivated, with convolutions that no batch norm follows.
+CELLS = create_space("nasbench201", num_classes=4, resolution=16, width_mult=0.25)
+SPACES = (RESNET, MOBILENET, CELLS)
 TEXTS = {
+    "nasbench201": "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|"
+    "+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
     "resnet-cifar": "12-16x2-32x1-48x3",
     "mobilenetv3-cifar": str(MOBILENET.sample(1, seed=2)[0]),
 }
@@ -113,10 +113,7 @@ def loss_of(network: nn.Module, images: slice = slice(None)) -> Tensor:
     return functional.cross_entropy(logits, BATCH.labels[images])
 
 
-# ---------------------------------------------------------------------- the whole batch
-
-
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_plain(space: SearchSpace) -> None:
     network = reference(space)
     grads = torch.autograd.grad(loss_of(network), weights(network))
@@ -126,7 +123,7 @@ def test_plain(space: SearchSpace) -> None:
         assert sum(terms) == pytest.approx(terms[-1], rel=1e-6)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_grasp(space: SearchSpace) -> None:
     """H g as the difference of gradients a small step along g apart."""
     network, step = reference(space), 1e-8
@@ -146,30 +143,7 @@ def test_grasp(space: SearchSpace) -> None:
         assert terms[:-1] == pytest.approx(squares[:-1], rel=1e-3)
 
 
-def test_hessian_at_another_scale() -> None:
-    """A function of direction alone, so the same at w and s·w: H there, written out."""
-    generator = torch.Generator().manual_seed(0)
-    first = torch.randn(2, 3, dtype=torch.float64, generator=generator)
-    second = torch.randn(4, dtype=torch.float64, generator=generator)
-    mixer = torch.randn(6, 4, dtype=torch.float64, generator=generator)
-
-    def loss(flat: Tensor) -> Tensor:
-        a, b = flat[:6], flat[6:]
-        mixed = (a / a.norm()) @ mixer * (b / b.norm())
-        return mixed.exp().sum() + mixed[0] * (a / a.norm())[1]
-
-    scales = [0.3, 2.5]
-    leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
-    found = hessian_times_gradient(
-        loss(torch.cat([leaf.flatten() for leaf in leaves])), leaves, scales
-    )
-    flat = torch.cat([first.flatten() * scales[0], second * scales[1]]).requires_grad_()
-    (grad,) = torch.autograd.grad(loss(flat), flat)
-    expected = torch.autograd.functional.hessian(loss, flat.detach()) @ grad
-    torch.testing.assert_close(torch.cat([part.flatten() for part in found]), expected)
-
-
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_epe_nas(space: SearchSpace) -> None:
     images = BATCH.normalised.double().requires_grad_()
     reference(space)(images).sum().backward()
@@ -182,15 +156,7 @@ def test_epe_nas(space: SearchSpace) -> None:
     assert score(space, "epe_nas") == pytest.approx(expected, rel=1e-3)
 
 
-def test_correlation_of_a_class() -> None:
-    generator = torch.Generator().manual_seed(0)
-    row = torch.randn(1, 50, generator=generator)
-    assert class_score(torch.cat([row, -3.0 * row])) == pytest.approx(4 * math.log(1 + 1e-5))
-    apart = torch.tensor([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]])
-    assert class_score(apart) == pytest.approx(2 * math.log(1e-5), rel=1e-4)
-
-
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_zico(space: SearchSpace) -> None:
     network = reference(space)
     halves = []
@@ -207,33 +173,26 @@ def test_zico(space: SearchSpace) -> None:
     assert score(space, "zico") == pytest.approx(expected, rel=1e-2)
 
 
-def test_zico_takes_its_gradients_on_halves() -> None:
+def test_zico_takes_its_gradients_on_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     network = reference(RESNET)
-    scorer = exact_scorer(RESNET, "zico")
-    (probe,) = scorer._probes([RESNET.parse(TEXTS[RESNET.name])], Costless())
-    for half, images in enumerate((slice(0, 4), slice(4, 8))):
+    found: list[list[Tensor]] = []
+    half_gradients = zico._half_gradients
+
+    def keep(probe: Probe, half: int) -> list[Tensor]:
+        found.append(half_gradients(probe, half))
+        return found[-1]
+
+    monkeypatch.setattr(zico, "_half_gradients", keep)
+    score(RESNET, "zico")
+    assert len(found) == 2
+    for ours, images in zip(found, (slice(0, 4), slice(4, 8)), strict=True):
         grads = torch.autograd.grad(loss_of(network, images), weights(network))
-        found = _half_gradients(probe, half)
-        assert len(found) == len(grads)
-        for ours, theirs in zip(sorted_by_shape(found), sorted_by_shape(grads), strict=True):
-            gain = 2.0 if theirs.dim() == 4 else 1.0
-            scale = math.sqrt(gain / theirs[0].numel()) if theirs.dim() == 4 else 1.0
-            torch.testing.assert_close(ours / scale, theirs.float(), rtol=1e-2, atol=1e-3)
+        for own, grad in zip(ours, grads, strict=True):
+            scale = math.sqrt(2.0 / grad[0].numel()) if grad.dim() == 4 else 1.0
+            torch.testing.assert_close(own / scale, grad.float(), rtol=1e-2, atol=1e-4)
 
 
-def test_steadiness_of_known_gradients() -> None:
-    grads = torch.tensor([[1.0, 0.0, -3.0], [3.0, 0.0, 1.0]])
-    assert steadiness(grads) == pytest.approx(math.log(2.0 / 1.0 + 2.0 / 2.0))
-    assert steadiness(torch.ones(2, 5)) == 0.0
-    assert steadiness(torch.zeros(2, 5)) == 0.0
-    assert math.isnan(steadiness(torch.tensor([[1.0, math.nan], [2.0, 1.0]])))
-    assert math.isnan(steadiness(torch.tensor([[1.0, math.inf], [2.0, 1.0]])))
-
-
-# ---------------------------------------------------------------------- image by image
-
-
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_gradsign(space: SearchSpace) -> None:
     network = images_apart(reference(space))
     rows = image_rows(network, lambda logits, n: functional.cross_entropy(logits, BATCH.labels[n]))
@@ -241,7 +200,7 @@ def test_gradsign(space: SearchSpace) -> None:
     assert score(space, "gradsign") == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_te_nas_ntk(space: SearchSpace) -> None:
     rows = image_rows(images_apart(reference(space)), lambda logits, _: logits.sum())
     eigenvalues = torch.linalg.eigvalsh(rows @ rows.T)
@@ -249,7 +208,7 @@ def test_te_nas_ntk(space: SearchSpace) -> None:
     assert score(space, "te-nas-ntk") == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_vkdnw(space: SearchSpace) -> None:
     network = images_apart(reference(space))
     columns = []
@@ -272,98 +231,6 @@ def test_vkdnw(space: SearchSpace) -> None:
     assert score(space, "vkdnw-entropy") == pytest.approx(entropy, rel=1e-3)
     assert score(space, "vkdnw-dim") == len(chosen)
     assert score(space, "vkdnw") == pytest.approx(len(chosen) + entropy, rel=1e-4)
-
-
-def test_deciles_of_known_spectra() -> None:
-    assert vkdnw.decile_entropy(torch.full((30,), 2.5)) == pytest.approx(math.log(9))
-    single = torch.cat([torch.zeros(20), torch.tensor([7.0])])
-    assert math.isnan(vkdnw.decile_entropy(single))
-    ramp = torch.arange(0.0, 11.0)  # deciles 1 to 9
-    expected = -sum(k / 45 * math.log(k / 45) for k in range(1, 10))
-    assert vkdnw.decile_entropy(ramp) == pytest.approx(expected)
-
-
-def test_fisher_information_of_sure_and_few_predictions() -> None:
-    generator = torch.Generator().manual_seed(0)
-    jacobian = torch.randn(2, 3, 10, generator=generator)
-    sure = torch.tensor([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]])
-    assert float(vkdnw.fisher_spectrum(jacobian, sure).max()) < 1e-40
-    spectrum = vkdnw.fisher_spectrum(jacobian, torch.zeros(2, 3))
-    assert len(spectrum) == 10
-    assert bool((spectrum.diff() >= 0).all())
-    # Probabilities sum to 1: each image's three rows span two directions.
-    assert int((spectrum > 1e-9).sum()) == 4
-
-
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        (lambda: nn.Conv2d(4, 6, 3, padding=1, bias=False), (3, 4, 7, 7)),
-        (lambda: nn.Conv2d(4, 6, 5, stride=2, padding=2, bias=False), (3, 4, 8, 7)),
-        (lambda: nn.Conv2d(4, 6, 1, stride=2, bias=False), (3, 4, 7, 7)),
-        (lambda: nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2), (3, 4, 7, 7)),
-        (lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), (3, 4, 6, 6)),
-        (lambda: nn.Conv2d(4, 6, 4, stride=4), (3, 4, 8, 8)),
-        (lambda: nn.Linear(4, 6), (3, 4)),
-        (lambda: nn.Linear(4, 6), (3, 5, 4)),
-    ],
-)
-@pytest.mark.parametrize("patches", [image_gradients.PATCHES, 1])
-def test_every_kind_of_layer(
-    make: Callable[[], nn.Module],
-    shape: tuple[int, ...],
-    patches: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(image_gradients, "PATCHES", patches)
-    generator = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        module = make()
-    module.to_empty(device="cpu")
-    for parameter in module.parameters():
-        parameter.data.normal_(generator=generator)
-    x = torch.randn(shape, generator=generator)
-    trace = LayerTrace()
-    with recording(trace):
-        weight = trace.weight(module.weight)
-        if isinstance(module, nn.Conv2d):
-            out = functional.conv2d(
-                x,
-                weight,
-                module.bias,
-                module.stride,
-                module.padding,
-                module.dilation,
-                module.groups,
-            )
-        else:
-            out = functional.linear(x, weight, module.bias)
-    upstream = torch.randn(out.shape, generator=generator)
-    (layer,) = trace.layers
-    found = layer.gradients(upstream)
-    scale = math.sqrt(2.0 / module.weight[0].numel())
-    for n in range(3):
-        (expected,) = torch.autograd.grad(module(x[n : n + 1]), module.weight, upstream[n : n + 1])
-        torch.testing.assert_close(found[n], expected.flatten() / scale, rtol=1e-4, atol=1e-5)
-        first = expected[0, 0]
-        if first.dim() == 2:
-            first = first[first.shape[0] // 2, first.shape[1] // 2]
-        torch.testing.assert_close(
-            layer.first_gradients(upstream)[n], first / scale, rtol=1e-4, atol=1e-5
-        )
-
-
-def test_weights_that_no_layer_uses_are_told() -> None:
-    trace = LayerTrace()
-    used, lost = torch.ones(2, 3), torch.ones(5, 5)
-    with recording(trace):
-        functional.linear(torch.ones(1, 3), trace.weight(used))
-    trace.weight(lost)
-    with pytest.raises(RuntimeError, match="1 of 2 weights"):
-        trace.check()
-
-
-# ---------------------------------------------------------------------- linear regions
 
 
 def test_te_nas_regions() -> None:
@@ -396,114 +263,18 @@ def test_te_nas_regions() -> None:
     assert score(RESNET, "te-nas-regions") == pytest.approx(sum(regions) / 3, rel=2e-3)
 
 
-def test_a_line_has_one_region_more_than_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patterns counted one by one, where points are so dense that none holds two changes."""
-    monkeypatch.setattr(te_nas, "LINES", 1)
-    monkeypatch.setattr(te_nas, "POINTS", 20_000)
-    generator = torch.Generator().manual_seed(0)
-    layers = [torch.randn(n, m, generator=generator).double() for n, m in ((6, 2), (6, 7), (6, 7))]
-    t = torch.linspace(-3.0, 3.0, te_nas.POINTS, dtype=torch.float64).unsqueeze(1)
-    relus, x = [], t
-    for layer in layers:
-        x = (torch.cat([x, torch.ones_like(t)], dim=1) @ layer.T).relu()
-        relus.append(x)
-    patterns = torch.cat([relu > 0 for relu in relus], dim=1)
-    distinct = len(torch.unique(patterns, dim=0))
-    assert distinct > 8
-    assert 1 + sum(te_nas._changes(relu) for relu in relus) == distinct
-
-
-# ---------------------------------------------------------------------- what may go wrong
-
-
-def failure(name: str, batch: Batch) -> str:
-    space = create_space("resnet-cifar-s0", num_classes=batch.num_classes, resolution=16)
-    table = Scorer(space, [name], batch=batch).table([space.parse("111")])
-    assert math.isnan(table[name][0])
-    return table.failures[0, name]
-
-
-def test_epe_nas_with_many_classes() -> None:
-    assert "0 classes have two among the batch's 8 images; need 1" in failure(
-        "epe_nas", make_batch(classes=8)
-    )
-    assert "need 2" in failure("epe_nas", make_batch(classes=120))
-    # One class with two images is enough; the others say nothing.
-    batch = make_batch(images=5)
-    space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-    table = Scorer(space, ["epe_nas"], batch=batch).table([space.parse("111")])
-    assert not table.failures
-
-
-def test_epe_nas_beyond_a_hundred_classes() -> None:
-    batch = make_batch()
-    batch = Batch(batch.images, batch.labels, 120, batch.mean, batch.std)
-    space = create_space("resnet-cifar-s0", num_classes=120, resolution=16)
-    found = Scorer(space, ["epe_nas"], batch=batch).table([space.parse("111")])["epe_nas"][0]
-    network = space.supernet(init="normal").train().extract(space.parse("111"))
-    with torch.no_grad():
-        for weight in weights(network):
-            gain = 2.0 if weight.dim() == 4 else 1.0
-            weight.mul_(math.sqrt(gain / weight[0].numel()))
-    images = batch.normalised.requires_grad_()
-    network(images).sum().backward()
-    assert images.grad is not None
-    rows = images.grad.flatten(1).double().numpy()
-    scores = []
-    for label in range(4):
-        correlation = np.corrcoef(rows[batch.labels.numpy() == label])
-        scores.append(np.log(np.abs(correlation) + 1e-5).sum() / 2)
-    expected = sum(abs(a - b) for a in scores for b in scores) / 4
-    assert found == pytest.approx(expected, rel=5e-3)
-
-
-def test_zico_with_too_few_images() -> None:
-    assert "halves of 2 images or more, it has 3" in failure("zico", make_batch(images=3))
-
-
-def test_te_nas_with_two_equal_images() -> None:
-    batch = make_batch()
-    images = batch.images.clone()
-    images[1] = images[0]
-    twins = Batch(images, batch.labels, 4, batch.mean, batch.std)
-    assert "the tangent kernel is singular" in failure("te-nas-ntk", twins)
-
-
-def test_condition_of_known_kernels() -> None:
-    assert te_nas.condition(torch.diag(torch.tensor([2.0, 8.0, 5.0]).double())) == 4.0
-    with pytest.raises(RuntimeError, match="singular"):
-        te_nas.condition(torch.ones(3, 3).double())
-    with pytest.raises(RuntimeError, match="singular"):
-        te_nas.condition(torch.zeros(3, 3).double())
-
-
-def test_a_loss_without_a_weight_is_told() -> None:
-    leaf, other = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="depends on none of 1 weights"):
-        differentiate(torch.ones(()), [leaf])
-    with pytest.raises(RuntimeError, match="depends on none of 1 weights"):
-        differentiate(other.sum(), [leaf])
-    grads = differentiate(leaf.sum(), [leaf, other])
-    assert [grad.tolist() for grad in grads] == [[1.0, 1.0], [0.0, 0.0, 0.0]]
-
-
-def test_weights_that_are_not_finite_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-    names = ["plain", "grasp", "epe_nas", "zico", "gradsign", "te-nas-ntk", "vkdnw-entropy"]
-    scorer = Scorer(space, names, batch=BATCH)
-    assert scorer._network is not None
-    broken = copy.deepcopy(scorer._network)
-    with torch.no_grad():
-        broken.classifier.weight[0, 0] = math.nan
-    monkeypatch.setattr(scorer, "_network", broken)
-    table = scorer.table([space.parse("111")])
-    assert {name for _, name in table.failures} == set(names)
-    assert all(np.isnan(table[name]).all() for name in names)
-
-
-# ---------------------------------------------------------------------- golden values
-
-GOLDEN: dict[str, tuple[float, float]] = {}
+GOLDEN = {
+    "plain": (0.232496, 0.7253531),
+    "grasp": (-1.21295, -11.07652),
+    "epe_nas": (211.2111, 223.6506),
+    "zico": (146.4886, 230.6407),
+    "gradsign": (340228.0, 934144.0),
+    "te-nas-ntk": (-53.63221, -18.71972),
+    "te-nas-regions": (1095.667, 3038.0),
+    "vkdnw-entropy": (1.55012, 1.399836),
+    "vkdnw-dim": (14.0, 22.0),
+    "vkdnw": (15.55012, 23.39984),
+}
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -513,4 +284,5 @@ def test_golden_values(name: str) -> None:
     table = Scorer(space, [name], batch=batch, seed=1).table(
         [space.parse("131"), space.parse("333")]
     )
-    np.testing.assert_allclose(table[name], GOLDEN[name], rtol=1e-3)
+    rtol = 1e-2 if name == "zico" else 1e-3  # as in test_zico
+    np.testing.assert_allclose(table[name], GOLDEN[name], rtol=rtol)
