@@ -21,7 +21,13 @@ from .expr import block_entropy, primary_blocks
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
-__all__ = ["az_complexity", "az_expressivity", "az_progressivity", "az_trainability"]
+__all__ = [
+    "az_complexity",
+    "az_expressivity",
+    "az_progressivity",
+    "az_trainability",
+    "block_stretches",
+]
 
 _SOURCE = "AZ-NAS (Lee & Ham, CVPR 2024, §3.2)"
 _EPS = 1e-6
@@ -60,19 +66,24 @@ def az_trainability(probe: Probe) -> float:
     released code gives such convnets −∞ and skips the block in Transformers); a network of
     nothing else fails.
     """
-    if probe.network is None or probe.images is None:
-        raise RuntimeError("az-trainability runs blocks again: its probe needs a network")
-    inputs = [probe.images, *(block.output for block in probe.blocks)]
-    primary = primary_blocks(probe)
-    scores = []
-    for block, x in zip(probe.blocks, inputs, strict=False):
-        if block in primary:
-            stretch = _stretch(block, x, probe.network, probe.seed)
-            if stretch is not None:
-                scores.append(2.0 - stretch - 1.0 / (stretch + _EPS))
+    scores = [2.0 - s - 1.0 / (s + _EPS) for s in block_stretches(probe)]
     if not scores:
         raise InvalidInputError("every block is the identity: none has a trainability")
     return math.fsum(scores) / len(scores)
+
+
+def block_stretches(probe: Probe) -> list[float]:
+    """σ of every block that is not the identity, shallow to deep."""
+    if probe.network is None or probe.images is None:
+        raise RuntimeError("stretches need blocks run again: the probe has no network")
+    inputs = [probe.images, *(block.output for block in probe.blocks)]
+    primary = set(map(id, primary_blocks(probe)))
+    found = [
+        _stretch(block, x, probe.network, probe.seed)
+        for block, x in zip(probe.blocks, inputs, strict=False)
+        if id(block) in primary
+    ]
+    return [stretch for stretch in found if stretch is not None]
 
 
 def _stretch(block: BlockProbe, x: Tensor, network: ElasticNetwork, seed: int) -> float | None:

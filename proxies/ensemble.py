@@ -49,16 +49,17 @@ ENSEMBLES: Registry[Ensemble] = Registry("ensemble")
 for _ensemble in (
     Ensemble(
         DEFAULT,
-        ("expr", "decorrelation", "az-trainability", "synflow", "signal-growth", "capacity"),
+        ("expr", "decorrelation", "gradient-stability", "synflow", "signal-growth", "capacity"),
         2,
         "Σ log-rank of what convolutional features, gradients and sizes tell (teacher-free)",
         (1.0, 1.0, 1.0, 0.5, 0.5, 0.5),
     ),
     Ensemble(
         f"{DEFAULT}-transformer",
-        ("params", "depth", "expr"),
+        ("expr", "long-capacity"),
         2,
-        "Σ log-rank of params, depth and expressivity: the default for Transformers",
+        "Σ log-rank of expressivity and of size, depth before width: the default for Transformers",
+        (1.0, 0.5),
     ),
     Ensemble(
         "macs-expr",

@@ -21,8 +21,14 @@ def class_score(jacobian: Tensor) -> float:
 
     Args:
         jacobian: one row an image of the class, ``[n, D]``.
+
+    Raises:
+        RuntimeError: if a row is constant, so correlates with none.
     """
-    return float((torch.corrcoef(jacobian.double()).abs() + K).log().sum())
+    rows = jacobian.double()
+    if bool((rows == rows[:, :1]).all(dim=1).any()):
+        raise RuntimeError("an image's input gradient is the same at every pixel")
+    return float((torch.corrcoef(rows).abs() + K).log().sum())
 
 
 @register_proxy(

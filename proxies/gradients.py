@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SecondOrder", "differentiate", "hessian_times_gradient"]
+__all__ = ["SecondOrder", "differentiate", "hessian_times_gradient", "require_signal"]
 
 
 class _HardSigmoid(torch.autograd.Function):
@@ -82,3 +82,13 @@ def hessian_times_gradient(
     squares = [(grad / scale).square().sum() for grad, scale in zip(grads, scales, strict=True)]
     products = differentiate(torch.stack(squares).sum() / 2.0, leaves)
     return [product / scale for product, scale in zip(products, scales, strict=True)]
+
+
+def require_signal(grads: Sequence[Tensor]) -> None:
+    """Raises RuntimeError where all gradients are 0.
+
+    For scores of either sign: there a network that lets nothing through would stand in the
+    middle, with a score of 0.
+    """
+    if not any(bool(grad.any()) for grad in grads):
+        raise RuntimeError("every gradient is 0: nothing of the images reaches the classifier")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .gradients import require_signal
 from .probe import Probe
 from .registry import register_proxy
 
@@ -22,6 +23,7 @@ def grasp(probe: Probe) -> float:
     on real labels, one batch, He initialisation, batch norm by batch statistics. One backward
     and one through it.
     """
+    require_signal([pair.grad for pair in probe.gradients])
     total = 0.0
     for pair, product in zip(probe.gradients, probe.hessian_gradients, strict=True):
         total -= float((pair.value.double() * product.double()).sum())

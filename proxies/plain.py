@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .gradients import require_signal
 from .probe import Probe
 from .registry import register_proxy
 
@@ -22,4 +23,5 @@ def plain(probe: Probe) -> float:
     zero (Euler): what counts is the classifier's, and a gate's. It knows little.
     """
     pairs = probe.gradients
+    require_signal([pair.grad for pair in pairs])
     return sum(float((pair.value.double() * pair.grad.double()).sum()) for pair in pairs)

@@ -62,6 +62,7 @@ _MODULES = (
     "naswot",
     "plain",
     "snip",
+    "stability",
     "swap",
     "synflow",
     "te_nas",

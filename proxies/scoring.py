@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,47 +23,13 @@ from .batch import Batch
 from .gradients import SecondOrder
 from .probe import BlockProbe, Probe, TeacherSide
 from .registry import Proxy, get_proxy
+from .score_table import CandidateScore, ScoreTable, as_table
 from .taps import Taps
 
 __all__ = ["CandidateScore", "ScoreTable", "Scorer", "one_thread"]
 
 #: What a proxy can need of a network, and what it is called.
 _TRAITS = {"bn": "batch norm", "relu": "ReLU activations", "attention": "attention layers"}
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateScore:
-    """One candidate under one proxy.
-
-    Attributes:
-        value: oriented, higher is better; NaN where it failed.
-        failure: why, or ``None``.
-    """
-
-    value: float
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class ScoreTable(Mapping[str, npt.NDArray[np.float64]]):
-    """Columns of scores, every one oriented: higher is better.
-
-    Attributes:
-        columns: name → float64 ``[N]``; NaN = failed.
-        failures: (row, name) → reason.
-    """
-
-    columns: dict[str, npt.NDArray[np.float64]]
-    failures: dict[tuple[int, str], str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
-        return self.columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-    def __len__(self) -> int:
-        return len(self.columns)
 
 
 @contextlib.contextmanager
@@ -293,17 +257,3 @@ def _evaluate(proxy: Proxy, probe: Probe) -> CandidateScore:
     if not math.isfinite(value):
         return CandidateScore(math.nan, f"the value is {value}")
     return CandidateScore(value)
-
-
-def as_table(rows: Sequence[Mapping[str, CandidateScore]], names: Sequence[str]) -> ScoreTable:
-    """Columns of per-candidate scores, with the failures' reasons."""
-    columns = {
-        name: np.array([row[name].value for row in rows], dtype=np.float64) for name in names
-    }
-    failures = {
-        (i, name): reason
-        for i, row in enumerate(rows)
-        for name in names
-        if (reason := row[name].failure) is not None
-    }
-    return ScoreTable(columns, failures)

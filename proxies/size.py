@@ -7,7 +7,7 @@ import math
 from .probe import Probe
 from .registry import register_proxy
 
-__all__ = ["capacity", "depth", "macs", "params"]
+__all__ = ["capacity", "depth", "long_capacity", "macs", "params"]
 
 
 @register_proxy("params", source="baseline")
@@ -36,3 +36,13 @@ def capacity(probe: Probe) -> float:
     NAS-Bench-Macro) and cannot be told beforehand; this asks both alike.
     """
     return math.sqrt(probe.costs["params"] * probe.costs["macs"])
+
+
+@register_proxy("long-capacity", source="baseline")
+def long_capacity(probe: Probe) -> float:
+    """Params times the square of the depth.
+
+    For Transformers, of which the deep and thin do better at equal size (AutoDistil, Xu et al.,
+    NeurIPS 2022, §3): all of them are weighed by params, those of nearly equal params by depth.
+    """
+    return probe.costs["params"] * probe.costs["depth"] ** 2

@@ -53,7 +53,8 @@ def te_nas_ntk(probe: Probe) -> float:
     the batch.
     """
     images = probe.image_pass
-    kernel = torch.zeros(len(images.logits), len(images.logits), dtype=torch.float64)
+    n = len(images.logits)
+    kernel = images.logits.new_zeros(n, n, dtype=torch.float64)
     for grads in images.gradients(torch.ones_like(images.logits)):
         rows = grads.double()
         kernel += rows @ rows.T
@@ -69,7 +70,8 @@ def _lines(probe: Probe) -> Tensor:
     place = torch.linspace(0.0, 1.0, POINTS).view(1, -1, 1, 1, 1)
     grey = torch.lerp(ends[:, 0], ends[:, 1], place).flatten(0, 1)
     channels = probe.images.shape[1]
-    return grey.repeat(1, channels, 1, 1).contiguous(memory_format=torch.channels_last)
+    x = grey.repeat(1, channels, 1, 1).contiguous(memory_format=torch.channels_last)
+    return x.to(probe.images)
 
 
 @register_proxy(

@@ -40,9 +40,14 @@ def decile_entropy(eigenvalues: Tensor) -> float:
     """−Σ qₖ ln qₖ, q the nine deciles over their sum; at most ln 9, for equal eigenvalues.
 
     Deciles between two values are interpolated.
+
+    Raises:
+        RuntimeError: if all nine are 0.
     """
-    places = torch.arange(1, 10, dtype=torch.float64) / 10.0
-    deciles = torch.quantile(eigenvalues.double(), places)
+    values = eigenvalues.double()
+    deciles = torch.quantile(values, torch.arange(1, 10).to(values) / 10.0)
+    if float(deciles.sum()) == 0.0:
+        raise RuntimeError("nine tenths of the Fisher information's eigenvalues are 0")
     return float(torch.special.entr(deciles / deciles.sum()).sum())
 
 
@@ -60,7 +65,7 @@ def vkdnw_entropy(probe: Probe) -> float:
 
 def _entropy(probe: Probe) -> float:
     images = probe.image_pass
-    classes = torch.eye(images.logits.shape[1])
+    classes = torch.eye(images.logits.shape[1]).to(images.logits)
     columns = [
         images.first_gradients(one.expand_as(images.logits), TENSORS) for one in classes.unbind()
     ]

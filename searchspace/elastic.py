@@ -87,6 +87,18 @@ class Trace:
             weight = weight * math.sqrt(2.0 / weight[0].numel())
         return weight
 
+    def unit(self, x: Tensor) -> Tensor:
+        """Pass on what a shortcut's convolution gives that no batch norm follows.
+
+        Where weights are taken at an initialisation's scale, this one's is what brings its
+        output to variance 1 on the batch (LSUV, Mishkin & Matas, ICLR 2016): at He scale it
+        would carry on whatever the blocks before have added up, and drown what follows.
+        """
+        if not self.he:
+            return x
+        spread = x.detach().std()
+        return x / spread if float(spread) > 0.0 else x
+
     def map(self, x: Tensor) -> Tensor:
         """Pass a convolution's or linear layer's output through, kept where wanted."""
         if self.want_maps:

@@ -122,7 +122,7 @@ class _ElasticReduction(nn.Module):
         out = self.first(out, self.channels, trace)
         out = self.second(trace.relu(out), self.channels, trace)
         pooled = functional.avg_pool2d(x, 2, 2, ceil_mode=True)
-        return cast(Tensor, self.project(pooled, self.channels, trace) + out)
+        return cast(Tensor, trace.unit(self.project(pooled, self.channels, trace)) + out)
 
     def copy_into(self, plain: Reduction) -> None:
         self.first.copy_into(plain.first.conv)

@@ -23,12 +23,11 @@ from scholarch.searchspace.space import SearchSpace
 RESNET = create_space("resnet-cifar", num_classes=4, resolution=16)
 #: With gates and depthwise convolutions, and a convolution behind the pool.
 MOBILENET = create_space("mobilenetv3-cifar", num_classes=4, resolution=16, width_mult=0.25)
-#: Preactivated, with convolutions that no batch norm follows.
-CELLS = create_space("nasbench201", num_classes=4, resolution=16, width_mult=0.25)
+#: With branches that are cut, added and concatenated, and pooling.
+CELLS = create_space("nasbench101", num_classes=4, resolution=16, width_mult=0.25)
 SPACES = (RESNET, MOBILENET, CELLS)
 TEXTS = {
-    "nasbench201": "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|"
-    "+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+    "nasbench101": str(CELLS.sample(1, seed=3)[0]),
     "resnet-cifar": "12-16x2-32x1-48x3",
     "mobilenetv3-cifar": str(MOBILENET.sample(1, seed=2)[0]),
 }
@@ -48,12 +47,14 @@ BATCH = make_batch()
 
 
 def score(space: SearchSpace, name: str) -> float:
+    """In float64, where no unit stands on the other side of 0 for rounding."""
     scorer = Scorer(space, [name], batch=BATCH, seed=SEED)
-    network = scorer._network
-    assert network is not None
-    for module in network.modules():
+    assert scorer._network is not None
+    assert scorer._images is not None
+    for module in scorer._network.double().modules():
         if isinstance(module, ElasticBatchNorm2d):
             module.eps = EPS
+    scorer._images = scorer._images.detach().double().requires_grad_(name == "epe_nas")
     table = scorer.table([space.parse(TEXTS[space.name])])
     assert not table.failures
     return float(table[name][0])
@@ -118,15 +119,15 @@ def test_plain(space: SearchSpace) -> None:
     network = reference(space)
     grads = torch.autograd.grad(loss_of(network), weights(network))
     terms = [float((w * g).sum().detach()) for w, g in zip(weights(network), grads, strict=True)]
-    assert score(space, "plain") == pytest.approx(sum(terms), rel=1e-3)
+    assert score(space, "plain") == pytest.approx(sum(terms), rel=1e-5)
     if space is RESNET:  # batch norm follows all but the classifier
-        assert sum(terms) == pytest.approx(terms[-1], rel=1e-6)
+        assert sum(terms) == pytest.approx(terms[-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_grasp(space: SearchSpace) -> None:
     """H g as the difference of gradients a small step along g apart."""
-    network, step = reference(space), 1e-8
+    network, step = reference(space), 1e-10
     grads = torch.autograd.grad(loss_of(network), weights(network))
     values = [w.detach().clone() for w in weights(network)]
     sides = []
@@ -137,10 +138,12 @@ def test_grasp(space: SearchSpace) -> None:
         sides.append(torch.autograd.grad(loss_of(network), weights(network)))
     products = [(a - b) / (2.0 * step) for a, b in zip(*sides, strict=True)]
     terms = [-float((w * hg).sum()) for w, hg in zip(values, products, strict=True)]
-    assert score(space, "grasp") == pytest.approx(sum(terms), rel=2e-3)
+    # Among the cells' few channels one varies hardly at all: steps are coarse for it.
+    rel = 1e-2 if space is CELLS else 1e-5
+    assert score(space, "grasp") == pytest.approx(sum(terms), rel=rel)
     if space is RESNET:  # where batch norm follows, the gradient shrinks as the weight grows
         squares = [float(g.square().sum()) for g in grads]
-        assert terms[:-1] == pytest.approx(squares[:-1], rel=1e-3)
+        assert terms[:-1] == pytest.approx(squares[:-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -153,7 +156,7 @@ def test_epe_nas(space: SearchSpace) -> None:
     for label in range(4):
         correlation = np.corrcoef(rows[BATCH.labels.numpy() == label])
         expected += abs(float(np.log(np.abs(correlation) + 1e-5).sum()))
-    assert score(space, "epe_nas") == pytest.approx(expected, rel=1e-3)
+    assert score(space, "epe_nas") == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -189,7 +192,7 @@ def test_zico_takes_its_gradients_on_halves(monkeypatch: pytest.MonkeyPatch) -> 
         grads = torch.autograd.grad(loss_of(network, images), weights(network))
         for own, grad in zip(ours, grads, strict=True):
             scale = math.sqrt(2.0 / grad[0].numel()) if grad.dim() == 4 else 1.0
-            torch.testing.assert_close(own / scale, grad.float(), rtol=1e-2, atol=1e-4)
+            torch.testing.assert_close(own / scale, grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -197,7 +200,7 @@ def test_gradsign(space: SearchSpace) -> None:
     network = images_apart(reference(space))
     rows = image_rows(network, lambda logits, n: functional.cross_entropy(logits, BATCH.labels[n]))
     expected = float(rows.sign().sum(dim=0).abs().sum())
-    assert score(space, "gradsign") == pytest.approx(expected, rel=1e-3)
+    assert score(space, "gradsign") == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -205,7 +208,7 @@ def test_te_nas_ntk(space: SearchSpace) -> None:
     rows = image_rows(images_apart(reference(space)), lambda logits, _: logits.sum())
     eigenvalues = torch.linalg.eigvalsh(rows @ rows.T)
     expected = -float(eigenvalues[-1] / eigenvalues[0])
-    assert score(space, "te-nas-ntk") == pytest.approx(expected, rel=1e-3)
+    assert score(space, "te-nas-ntk") == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -228,9 +231,9 @@ def test_vkdnw(space: SearchSpace) -> None:
     deciles = np.quantile(eigenvalues, np.arange(1, 10) / 10)
     q = deciles / deciles.sum()
     entropy = float(-sum(x * math.log(x) for x in q if x > 1e-15))
-    assert score(space, "vkdnw-entropy") == pytest.approx(entropy, rel=1e-3)
+    assert score(space, "vkdnw-entropy") == pytest.approx(entropy, rel=1e-5)
     assert score(space, "vkdnw-dim") == len(chosen)
-    assert score(space, "vkdnw") == pytest.approx(len(chosen) + entropy, rel=1e-4)
+    assert score(space, "vkdnw") == pytest.approx(len(chosen) + entropy, rel=1e-5)
 
 
 def test_te_nas_regions() -> None:
@@ -260,7 +263,7 @@ def test_te_nas_regions() -> None:
         network.double()(torch.cat(lines).double().expand(-1, 3, -1, -1))
     patterns = torch.cat(codes, dim=1).view(3, te_nas.POINTS, -1)
     regions = [1 + int((line[1:] != line[:-1]).sum()) for line in patterns]
-    assert score(RESNET, "te-nas-regions") == pytest.approx(sum(regions) / 3, rel=2e-3)
+    assert score(RESNET, "te-nas-regions") == pytest.approx(sum(regions) / 3, rel=1e-5)
 
 
 GOLDEN = {

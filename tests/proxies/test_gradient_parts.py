@@ -1,12 +1,10 @@
-"""The parts of gradient proxies on known inputs, and what may go wrong with them."""
+"""The parts of gradient proxies on known inputs."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from torch.nn import functional
 from scholarch.proxies import image_gradients, registry, te_nas, vkdnw, zico
 from scholarch.proxies.batch import Batch
 from scholarch.proxies.epe_nas import class_score
-from scholarch.proxies.gradients import differentiate, hessian_times_gradient
+from scholarch.proxies.gradients import hessian_times_gradient
 from scholarch.proxies.image_gradients import LayerTrace, recording
 from scholarch.proxies.probe import Probe
 from scholarch.proxies.registry import register_proxy
@@ -73,7 +71,8 @@ def test_steadiness_of_known_gradients() -> None:
 def test_deciles_of_known_spectra() -> None:
     assert vkdnw.decile_entropy(torch.full((30,), 2.5)) == pytest.approx(math.log(9))
     single = torch.cat([torch.zeros(20), torch.tensor([7.0])])
-    assert math.isnan(vkdnw.decile_entropy(single))
+    with pytest.raises(RuntimeError, match="eigenvalues are 0"):
+        vkdnw.decile_entropy(single)
     ramp = torch.arange(0.0, 11.0)  # deciles 1 to 9
     expected = -sum(k / 45 * math.log(k / 45) for k in range(1, 10))
     assert vkdnw.decile_entropy(ramp) == pytest.approx(expected)
@@ -201,89 +200,3 @@ def test_a_line_has_one_region_more_than_changes(monkeypatch: pytest.MonkeyPatch
     distinct = len(torch.unique(patterns, dim=0))
     assert distinct > 8
     assert 1 + sum(te_nas._changes(relu) for relu in relus) == distinct
-
-
-def failure(name: str, batch: Batch) -> str:
-    space = create_space("resnet-cifar-s0", num_classes=batch.num_classes, resolution=16)
-    table = Scorer(space, [name], batch=batch).table([space.parse("111")])
-    assert math.isnan(table[name][0])
-    return table.failures[0, name]
-
-
-def test_epe_nas_with_many_classes() -> None:
-    assert "0 classes have two among the batch's 8 images; need 1" in failure(
-        "epe_nas", make_batch(classes=8)
-    )
-    assert "need 2" in failure("epe_nas", make_batch(classes=120))
-    # One class with two images is enough; the others say nothing.
-    batch = make_batch(images=5)
-    space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-    table = Scorer(space, ["epe_nas"], batch=batch).table([space.parse("111")])
-    assert not table.failures
-
-
-def test_epe_nas_beyond_a_hundred_classes() -> None:
-    batch = make_batch()
-    batch = Batch(batch.images, batch.labels, 120, batch.mean, batch.std)
-    space = create_space("resnet-cifar-s0", num_classes=120, resolution=16)
-    found = Scorer(space, ["epe_nas"], batch=batch).table([space.parse("111")])["epe_nas"][0]
-    network = space.supernet(init="normal").train().extract(space.parse("111"))
-    weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    with torch.no_grad():
-        for weight in weights:
-            gain = 2.0 if weight.dim() == 4 else 1.0
-            weight.mul_(math.sqrt(gain / weight[0].numel()))
-    images = batch.normalised.requires_grad_()
-    network(images).sum().backward()
-    assert images.grad is not None
-    rows = images.grad.flatten(1).double().numpy()
-    scores = []
-    for label in range(4):
-        correlation = np.corrcoef(rows[batch.labels.numpy() == label])
-        scores.append(np.log(np.abs(correlation) + 1e-5).sum() / 2)
-    expected = sum(abs(a - b) for a in scores for b in scores) / 4
-    assert found == pytest.approx(expected, rel=5e-3)
-
-
-def test_zico_with_too_few_images() -> None:
-    assert "halves of 2 images or more, it has 3" in failure("zico", make_batch(images=3))
-
-
-def test_te_nas_with_two_equal_images() -> None:
-    batch = make_batch()
-    images = batch.images.clone()
-    images[1] = images[0]
-    twins = Batch(images, batch.labels, 4, batch.mean, batch.std)
-    assert "the tangent kernel is singular" in failure("te-nas-ntk", twins)
-
-
-def test_condition_of_known_kernels() -> None:
-    assert te_nas.condition(torch.diag(torch.tensor([2.0, 8.0, 5.0]).double())) == 4.0
-    with pytest.raises(RuntimeError, match="singular"):
-        te_nas.condition(torch.ones(3, 3).double())
-    with pytest.raises(RuntimeError, match="singular"):
-        te_nas.condition(torch.zeros(3, 3).double())
-
-
-def test_a_loss_without_a_weight_is_told() -> None:
-    leaf, other = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="depends on none of 1 weights"):
-        differentiate(torch.ones(()), [leaf])
-    with pytest.raises(RuntimeError, match="depends on none of 1 weights"):
-        differentiate(other.sum(), [leaf])
-    grads = differentiate(leaf.sum(), [leaf, other])
-    assert [grad.tolist() for grad in grads] == [[1.0, 1.0], [0.0, 0.0, 0.0]]
-
-
-def test_weights_that_are_not_finite_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
-    names = ["plain", "grasp", "epe_nas", "zico", "gradsign", "te-nas-ntk", "vkdnw-entropy"]
-    scorer = Scorer(space, names, batch=make_batch())
-    assert scorer._network is not None
-    broken = copy.deepcopy(scorer._network)
-    with torch.no_grad():
-        broken.classifier.weight[0, 0] = math.nan
-    monkeypatch.setattr(scorer, "_network", broken)
-    table = scorer.table([space.parse("111")])
-    assert {name for _, name in table.failures} == set(names)
-    assert all(np.isnan(table[name]).all() for name in names)
