@@ -23,12 +23,15 @@ from .proxies.scoring import ScoreTable
 from .search.budget import human
 from .search.result import SearchResult
 from .search.run import Progress as Step
+from .search.sizes import SIZE_AXES
 from .search.units import cost_text, cost_value
 from .searchspace.architecture import Architecture
 
 __all__ = ["SearchConsole", "print_result", "print_scores"]
 
 _ROWS = 15
+#: Parts of a score that still fit beside it; of more, the report shows them.
+_PARTS = 3
 _REASONS = 3
 
 
@@ -90,19 +93,22 @@ def print_result(result: SearchResult) -> None:
             shown = sorted([*shown, pick], key=front.index)
     score = str(result.settings.score["name"])
     proxies = [name for name in result.settings.proxies if name not in result.settings.costs]
+    parts = result.settings.score["parts"]
+    if len(parts) > _PARTS:
+        proxies = [name for name in proxies if name not in parts]
     proxies = [name for name in proxies if name != score]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("architecture", no_wrap=True, min_width=16)
-    for name in (score, "params", "macs", *proxies):
+    sizes = [name for name in SIZE_AXES if name in result.settings.costs]
+    for name in (score, *sizes, *proxies):
         table.add_column(name.replace("-", "\n"), justify="right")
     for candidate in shown:
         table.add_row(
             "▶" if candidate is pick else "",
             candidate.arch.text,
             f"{candidate.score:.4g}",
-            human(candidate.costs["params"]),
-            human(candidate.costs["macs"]),
+            *(human(candidate.costs[name]) for name in sizes),
             *(f"{candidate.scores[name]:.4g}" for name in proxies),
             style="bold" if candidate is pick else None,
         )

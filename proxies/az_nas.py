@@ -9,13 +9,12 @@ norm by batch statistics. A *block* is a step of the forward pass between stem a
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..searchspace.elastic import ElasticNetwork, Trace
 from ..searchspace.errors import InvalidInputError
 from .expr import block_entropy, primary_blocks
 from .probe import BlockProbe, Probe
@@ -27,6 +26,7 @@ __all__ = [
     "az_progressivity",
     "az_trainability",
     "block_stretches",
+    "stretch_of",
 ]
 
 _SOURCE = "AZ-NAS (Lee & Ham, CVPR 2024, §3.2)"
@@ -55,7 +55,12 @@ def az_progressivity(probe: Probe) -> float:
     return float(entropies.diff().min())  # NaN where one is
 
 
-@register_proxy("az-trainability", source=f"{_SOURCE}, trainability", needs={"forward", "network"})
+@register_proxy(
+    "az-trainability",
+    source=f"{_SOURCE}, trainability",
+    needs={"forward", "block_gradients"},
+    on_block=lambda block, seed: stretch_of(block, seed),
+)
 def az_trainability(probe: Probe) -> float:
     """Mean over blocks of 2 − σ − 1/(σ + 1e-6), σ the gradient's largest stretch; at most 0.
 
@@ -74,43 +79,33 @@ def az_trainability(probe: Probe) -> float:
 
 def block_stretches(probe: Probe) -> list[float]:
     """σ of every block that is not the identity, shallow to deep."""
-    if probe.network is None or probe.images is None:
-        raise RuntimeError("stretches need blocks run again: the probe has no network")
-    inputs = [probe.images, *(block.output for block in probe.blocks)]
-    primary = set(map(id, primary_blocks(probe)))
-    found = [
-        _stretch(block, x, probe.network, probe.seed)
-        for block, x in zip(probe.blocks, inputs, strict=False)
-        if id(block) in primary
-    ]
+    found = [stretch_of(block, probe.seed) for block in primary_blocks(probe)]
     return [stretch for stretch in found if stretch is not None]
 
 
-def _stretch(block: BlockProbe, x: Tensor, network: ElasticNetwork, seed: int) -> float | None:
-    """σ of a block that was given ``x``; ``None`` for the identity. Computed once a block."""
-
-    def compute(block: BlockProbe) -> float | None:
-        g_in, g_out = block_gradients(block, x, network, seed)
-        if g_in.shape == g_out.shape and torch.equal(g_in, g_out):
-            return None
-        return gradient_stretch(g_in, g_out)
-
-    return block.memo("gradient_stretch", compute)
+def stretch_of(block: BlockProbe, seed: int) -> float | None:
+    """σ of a block; ``None`` for the identity. Computed once a block, as it is run."""
+    return block.memo("gradient_stretch", partial(_stretch, seed))
 
 
-def block_gradients(
-    block: BlockProbe, x: Tensor, network: ElasticNetwork, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Random ±1 at a block's output, and its gradient at the input ``x``.
+def _stretch(seed: int, block: BlockProbe) -> float | None:
+    g_in, g_out = block_gradients(block, seed)
+    if g_in.shape == g_out.shape and torch.equal(g_in, g_out):
+        return None
+    return gradient_stretch(g_in, g_out)
+
+
+def block_gradients(block: BlockProbe, seed: int) -> tuple[Tensor, Tensor]:
+    """Random ±1 at a block's output, and its gradient at the input.
 
     Returns:
         G_in ``[B, C, H, W]`` and G_out ``[B, C', h, w]``.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        output = network.run_step(block.step, x, Trace(he=True))
-        g_out = _signs(output.shape, seed).to(output)
-        (g_in,) = torch.autograd.grad(output, x, g_out)
+    if block.given is None:
+        raise RuntimeError("the block is in no graph: its proxies declared no block_gradients")
+    g_out = _signs(block.output.shape, seed).to(block.output)
+    # The graph may be part of a longer one, and is let go with the block's tensors.
+    (g_in,) = torch.autograd.grad(block.output, block.given, g_out, retain_graph=True)
     return g_in, g_out
 
 

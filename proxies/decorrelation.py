@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .expr import moments
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
@@ -21,9 +22,7 @@ def least_eigenvalue(features: Tensor) -> float:
         In [0, 1]: 0 where one channel follows from the others, 1 where none is correlated. A
         constant channel follows from any.
     """
-    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    rows = rows - rows.mean(dim=0)
-    covariance = (rows.T @ rows).double()
+    covariance = moments(features)[1]
     scale = covariance.diagonal().sqrt()
     if not bool((scale > 1e-6 * scale.max()).all()):
         return 0.0
@@ -31,14 +30,20 @@ def least_eigenvalue(features: Tensor) -> float:
     return float(torch.linalg.eigvalsh(correlation)[0].clamp_min(0.0))
 
 
-def _block_channels(block: BlockProbe) -> float:
+def _decorrelated(block: BlockProbe) -> float:
     return sum(x.shape[1] * least_eigenvalue(x.detach()) for x in block.maps)
+
+
+def decorrelated_channels(block: BlockProbe, seed: int = 0) -> float:  # noqa: ARG001
+    """Σ over a block's layers of channels times the smallest eigenvalue, computed once."""
+    return block.memo("decorrelated channels", _decorrelated)
 
 
 @register_proxy(
     "decorrelation",
     source="MeCo (Jiang et al., NeurIPS 2023), over a batch and by channels; ours",
     needs={"forward", "maps"},
+    on_block=decorrelated_channels,
 )
 def decorrelation(probe: Probe) -> float:
     """Σ over layers of channels times the smallest eigenvalue of their correlation.
@@ -49,4 +54,4 @@ def decorrelation(probe: Probe) -> float:
     batch norm (and a Transformer's linear layers), one forward, no labels; initialisation
     N(0, 1), batch norm by batch statistics.
     """
-    return sum(block.memo("decorrelated channels", _block_channels) for block in probe.blocks)
+    return sum(map(decorrelated_channels, probe.blocks))

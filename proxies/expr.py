@@ -8,7 +8,23 @@ from torch import Tensor
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
-__all__ = ["block_entropy", "expr", "primary_blocks"]
+__all__ = ["block_entropy", "block_moments", "expr", "moments", "primary_blocks"]
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of channels and the Gram matrix of what is left of them, in float64.
+
+    Args:
+        features: ``[B, C, H, W]``, read as B·H·W positions.
+
+    Returns:
+        ``[C]`` and ``[C, C]``.
+    """
+    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    mean = rows.mean(dim=0)
+    # Centring first keeps the small eigenvalues, which E[xxᵀ] − μμᵀ would cancel away.
+    rows = rows - mean
+    return mean.double(), (rows.T @ rows).double()
 
 
 def spectrum_entropy(features: Tensor) -> float:
@@ -20,16 +36,22 @@ def spectrum_entropy(features: Tensor) -> float:
     Returns:
         Between 0 and ln C; NaN where all features are constant.
     """
-    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    # Centring first keeps the small eigenvalues, which E[xxᵀ] − μμᵀ would cancel away.
-    rows = rows - rows.mean(dim=0)
-    eigenvalues = torch.linalg.eigvalsh((rows.T @ rows).double()).clamp_min(0.0)
+    return _entropy(moments(features)[1])
+
+
+def _entropy(gram: Tensor) -> float:
+    eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0.0)
     p = eigenvalues / eigenvalues.sum()
     return float(torch.special.entr(p).sum())
 
 
+def block_moments(block: BlockProbe) -> tuple[Tensor, Tensor]:
+    """:func:`moments` of a block's output, computed once."""
+    return block.memo("moments", lambda block: moments(block.output.detach()))
+
+
 def _block_entropy(block: BlockProbe) -> float:
-    return spectrum_entropy(block.output.detach())
+    return _entropy(block_moments(block)[1])
 
 
 def primary_blocks(probe: Probe) -> list[BlockProbe]:

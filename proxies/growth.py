@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..searchspace.errors import InvalidInputError
-from .expr import primary_blocks
+from .expr import block_moments, primary_blocks
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
@@ -13,7 +13,11 @@ __all__ = ["signal_growth"]
 
 
 def _log_variance(block: BlockProbe) -> float:
-    variance = float(block.output.detach().var())
+    mean, gram = block_moments(block)
+    numbers = block.output.numel()
+    positions = numbers // len(mean)
+    squares = gram.trace() + positions * (mean - mean.mean()).square().sum()
+    variance = float(squares) / (numbers - 1)
     return math.log(variance) if variance > 0.0 else -math.inf
 
 

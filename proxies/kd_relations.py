@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..searchspace.errors import InvalidInputError
 from .diswot import image_relation, teacher_of
 from .kd_matching import KD_NEEDS, student_stages
 from .probe import Probe, TeacherSide
@@ -106,8 +105,6 @@ def kd_rkd_distance(probe: Probe) -> float:
 def kd_rkd_angle(probe: Probe) -> float:
     """Mean Huber loss of the cosines of the angles that three images' features form."""
     count = len(probe.pooled)
-    if count < 3:
-        raise InvalidInputError(f"angles need at least 3 images; the batch has {count}")
     reference = teacher_of(probe).memo("kd_angles", _teacher_angles)
     errors = functional.huber_loss(triplet_angles(probe.pooled), reference, reduction="none")
     # Of i = k the cosine is 1 by definition, unless features coincide.
@@ -205,7 +202,4 @@ def debiased_cka(a: Tensor, b: Tensor) -> float:
 )
 def kd_cka(probe: Probe) -> float:
     """1 − CKA of the features, linear, by unbiased estimates; a constant side has CKA 0."""
-    count = len(probe.pooled)
-    if count < 4:
-        raise InvalidInputError(f"debiased CKA needs at least 4 images; the batch has {count}")
     return 1.0 - debiased_cka(probe.pooled, teacher_of(probe).taps.pooled)

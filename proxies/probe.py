@@ -70,6 +70,8 @@ class BlockProbe:
         weights: the weight slices used, where a proxy needs gradients.
         maps: outputs of the convolutions and a Transformer's linear layers inside, where a
             proxy needs them.
+        given: what the step was run on, where a proxy needs its gradient; it and ``output`` are
+            in a graph of this step at least.
     """
 
     step: Step
@@ -77,11 +79,19 @@ class BlockProbe:
     relus: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
+    given: Tensor | None = None
     _memo: _Memo = field(default_factory=_Memo)
 
     def memo(self, name: str, compute: Callable[[BlockProbe], T]) -> T:
         """``compute(self)``, the first time it is asked for under ``name``."""
         return self._memo.get(name, lambda: compute(self))
+
+    def let_go(self, *, maps: bool) -> None:
+        """Drop the graph, and the maps where asked, when all has been taken from them."""
+        self.given = None
+        self.output = self.output.detach()
+        self.relus = [x.detach() for x in self.relus]
+        self.maps = [] if maps else [x.detach() for x in self.maps]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from ..searchspace.plugins import load_entry_points
 from ..searchspace.registry import Registry
 
 if TYPE_CHECKING:
-    from .probe import Probe, TeacherSide
+    from .probe import BlockProbe, Probe, TeacherSide
 
 __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 
@@ -24,7 +24,8 @@ __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 #: gradient of the cross-entropy; ``hessian``: the product of its Hessian with that; ``maps``:
 #: outputs of convolutions; ``input_gradient``: of the summed logits at the images; ``relu``,
 #: ``bn``, ``attention``: of the network; ``teacher``; ``network``: the nested network or a
-#: standalone copy.
+#: standalone copy; ``block_gradients``: each block's gradient at its input, taken as the block
+#: is run, from the pass that all proxies share.
 NEEDS = (
     "forward",
     "labels",
@@ -37,6 +38,7 @@ NEEDS = (
     "attention",
     "teacher",
     "network",
+    "block_gradients",
 )
 
 _MODULES = (
@@ -87,6 +89,8 @@ class Proxy:
         check: ``f(teacher, num_classes)`` gives the reason why a teacher will not do, or
             ``None``; called before any scoring.
         images: fewest with which it tells candidates apart.
+        on_block: ``f(block, seed)``, called as soon as a block was run; what it remembers there
+            is all that ``compute`` takes of the block's graph and maps, which are then let go.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Proxy:
     version: int = 1
     check: Callable[[TeacherSide, int], str | None] | None = None
     images: int = 2
+    on_block: Callable[[BlockProbe, int], object] | None = None
 
 
 _PROXIES: Registry[Proxy] = Registry("proxy")
@@ -112,6 +117,7 @@ def register_proxy(
     version: int = 1,
     check: Callable[[TeacherSide, int], str | None] | None = None,
     images: int = 2,
+    on_block: Callable[[BlockProbe, int], object] | None = None,
 ) -> Callable[[Callable[[Probe], float]], Callable[[Probe], float]]:
     """Register a function of a probe; its docstring's first line becomes the summary.
 
@@ -130,7 +136,9 @@ def register_proxy(
         summary = (compute.__doc__ or "").strip().split("\n")[0].rstrip(".")
         _PROXIES.add(
             name,
-            Proxy(name, compute, summary, source, needs, direction, version, check, images),
+            Proxy(
+                name, compute, summary, source, needs, direction, version, check, images, on_block
+            ),
         )
         return compute
 

@@ -58,7 +58,8 @@ class Scorer:
 
     Raises:
         UnknownNameError: if a proxy is unknown.
-        InvalidInputError: if a need is not met; says what to leave out or to give.
+        InvalidInputError: if a need is not met or images are too few; says what to leave out
+            or to give.
     """
 
     def __init__(
@@ -74,6 +75,13 @@ class Scorer:
         self.proxies: tuple[Proxy, ...] = tuple(get_proxy(name) for name in dict.fromkeys(proxies))
         self.seed = seed
         self._needs = frozenset[str]().union(*(proxy.needs for proxy in self.proxies))
+        # One graph from the images on, or one a step, which goes as soon as it has served.
+        self._whole_graph = bool(self._needs & {"backward", "input_gradient"})
+        self._block_graphs = "block_gradients" in self._needs
+        self._eager = [proxy.on_block for proxy in self.proxies if proxy.on_block is not None]
+        self._drop_maps = not any(
+            "maps" in proxy.needs and proxy.on_block is None for proxy in self.proxies
+        )
         self._batch = batch
         self._teacher: TeacherSide | None = None
         self._network: ElasticNetwork | None = None
@@ -115,9 +123,18 @@ class Scorer:
                     f"{self._naming(trait)} need {what}, which the networks of space"
                     f" {self.space.name!r} lack; leave it out"
                 )
+        if short := [proxy for proxy in self.proxies if proxy.images > len(batch)]:
+            most = max(short, key=lambda proxy: proxy.images)
+            raise InvalidInputError(
+                f"proxy {most.name!r} needs at least {most.images} images, the batch has"
+                f" {len(batch)}; take {most.images} or more (--batch-size, of a benchmark --size),"
+                " or leave it out"
+            )
         self._network = network
         self._images = batch.normalised.contiguous(memory_format=torch.channels_last)
-        self._images.requires_grad_("input_gradient" in self._needs)
+        self._images.requires_grad_(
+            "input_gradient" in self._needs or (self._whole_graph and self._block_graphs)
+        )
 
     def _meet(self, taps: Taps | None) -> None:
         if taps is None or self._batch is None:
@@ -166,8 +183,7 @@ class Scorer:
             for i, key in enumerate(distinct)
         }
         done: dict[str, dict[str, CandidateScore]] = {}
-        graph = bool(self._needs & {"backward", "input_gradient"})
-        with one_thread(), torch.set_grad_enabled(graph):
+        with one_thread(), torch.set_grad_enabled(self._whole_graph or self._block_graphs):
             for probe in self._probes(list(distinct.values()), rows):
                 if isinstance(probe, _Failed):
                     done[probe.arch.key] = {
@@ -214,10 +230,17 @@ class Scorer:
                         he=True,
                     )
                     x = path[-1].output if path else self._images
+                    if self._block_graphs and not self._whole_graph:
+                        x = x.detach().requires_grad_()
                     twice = SecondOrder() if "hessian" in self._needs else contextlib.nullcontext()
                     with twice:
                         output = self._network.run_step(step, x, trace)
                     block = BlockProbe(step, output, trace.relus, trace.weights, trace.maps)
+                    block.given = x if self._block_graphs else None
+                    for measure in self._eager:
+                        measure(block, self.seed)
+                    if not self._whole_graph:
+                        block.let_go(maps=self._drop_maps)
                     path.append(block)
             except Exception as error:  # noqa: BLE001 (as in _evaluate: recorded, not the end)
                 yield _Failed(arch, _reason(error))

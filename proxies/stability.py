@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..searchspace.errors import InvalidInputError
-from .az_nas import block_stretches
+from .az_nas import block_stretches, stretch_of
 from .probe import Probe
 from .registry import register_proxy
 
@@ -18,7 +18,8 @@ FACTOR = 2.0
 @register_proxy(
     "gradient-stability",
     source="AZ-NAS (Lee & Ham, CVPR 2024, §3.2, trainability), with a tolerance; ours",
-    needs={"forward", "network"},
+    needs={"forward", "block_gradients"},
+    on_block=stretch_of,
 )
 def gradient_stability(probe: Probe) -> float:
     """Mean over blocks of how far they stretch a gradient beyond a factor of 2; at most 0.

@@ -13,7 +13,6 @@ import math
 import torch
 from torch import Tensor
 
-from ..searchspace.errors import InvalidInputError
 from .probe import BlockProbe, Probe
 from .registry import register_proxy
 
@@ -69,11 +68,6 @@ def swap(probe: Probe) -> float:
     One forward, no labels. Published with 16 to 32 images and averaged over 32
     initialisations; grows with the batch, so values under other sizes are not comparable.
     """
-    if len(probe.labels) < IMAGES:
-        raise InvalidInputError(
-            f"swap counts patterns over {IMAGES} images or more, the batch has"
-            f" {len(probe.labels)}: nearly all 2^{len(probe.labels)} patterns occur in any network"
-        )
     found = [block.memo("swap_patterns", _block_patterns) for block in probe.blocks]
     return float(len(distinct(torch.cat([words for words in found if words is not None]))))
 

@@ -3,54 +3,87 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
+from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .probe import Probe
 from .registry import register_proxy
 
 __all__ = ["synflow"]
 
 
-class _Open(nn.Module):
-    """A gate that lets everything through; its input stays in the graph."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 1.0 + 0.0 * x
+def _identity(x: Tensor, *_: object, **__: object) -> Tensor:
+    return x
 
 
-#: What takes a layer's place where all signals are positive and nothing saturates.
-_LINEAR: tuple[tuple[tuple[type[nn.Module], ...], type[nn.Module]], ...] = (
-    ((nn.BatchNorm2d,), nn.Identity),
-    ((nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU), nn.ReLU),
-    ((nn.Hardsigmoid, nn.Sigmoid), _Open),
-)
+def _open(x: Tensor, *_: object, **__: object) -> Tensor:
+    return torch.ones_like(x)
 
 
-def linearise(network: nn.Module) -> list[Tensor]:
-    """Make a network's weights |w| at He scale in float64, its batch norms the identity.
+def _max_pool(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The largest value of each window, and the derivative that stands where it does."""
+    value, derivative = x.split(1)
+    kwargs.pop("return_indices", None)
+    value, places = functional.max_pool2d_with_indices(value, *args, **kwargs)
+    derivative = derivative.flatten(2).gather(2, places.flatten(2)).view_as(value)
+    return torch.cat([value, derivative])
 
-    SynFlow's R is the flow through the linear network. Activations that are not linear for a
-    positive input (ReLU6, h-swish, …) become ReLUs, and gates (sigmoids) are open: the flow,
-    which no batch norm holds back, would saturate both. So a gate's own weights add nothing.
 
-    Returns:
-        The weights of convolutions and linear layers, leaves that want gradients.
+#: What stands for a function where all signals are positive and nothing saturates.
+_LINEAR: dict[object, Callable[..., Tensor]] = {
+    functional.batch_norm: _identity,
+    functional.relu: _identity,
+    torch.relu: _identity,
+    functional.relu6: _identity,
+    functional.hardswish: _identity,
+    functional.silu: _identity,
+    functional.gelu: _identity,
+    functional.hardsigmoid: _open,
+    functional.sigmoid: _open,
+    torch.sigmoid: _open,
+    Tensor.sigmoid: _open,
+    functional.max_pool2d: _max_pool,
+}
+
+
+class _Flow(TorchFunctionMode):
+    """Runs the linear network of absolute weights at He scale on a value and its derivative.
+
+    The derivative is that by a common factor on all weights. A layer is linear in its weights
+    and in its input, so the derivative behind it is the derivative before it passed on, plus
+    the value behind it: one pass, no graph.
     """
-    for name, module in list(network.named_modules()):
-        for kinds, linear in _LINEAR:
-            if isinstance(module, kinds):
-                parent = network.get_submodule(name.rpartition(".")[0])
-                setattr(parent, name.rpartition(".")[2], linear())
-    network.double().requires_grad_(False)
-    weights = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            gain = 2.0 if isinstance(module, nn.Conv2d) else 1.0
-            module.weight.mul_(math.sqrt(gain / module.weight[0].numel())).abs_()
-            weights.append(module.weight.requires_grad_())
-    return list(weights)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        kwargs = kwargs or {}
+        if func in _LINEAR:
+            return _LINEAR[func](*args, **kwargs)
+        if func is functional.conv2d or func is functional.linear:
+            x, weight, *rest = args
+            gain = 2.0 if func is functional.conv2d else 1.0
+            weight = weight.abs() * math.sqrt(gain / weight[0].numel())
+            out: Tensor = func(x, weight, *rest, **kwargs)
+            return torch.cat([out[:1], out[1:] + out[:1]])
+        return func(*args, **kwargs)
+
+
+def _run(network: ElasticNetwork, step: Step, x: Tensor) -> tuple[Tensor, float]:
+    """One step, and the logarithm of what its output was divided by to stay near 1."""
+    with _Flow():
+        out = network.run_step(step, x, Trace())
+    scale = float(out[0].max())
+    if not scale > 0.0:
+        return out, 0.0
+    return out / scale, math.log(scale)
 
 
 @register_proxy(
@@ -61,16 +94,25 @@ def linearise(network: nn.Module) -> list[Tensor]:
 def synflow(probe: Probe) -> float:
     """Logarithm of Σ |w ⊙ ∂R/∂w|, R the summed output for an all-one image.
 
-    No data. |w| at He scale, batch norm removed, gates open, float64: plain values reach 1e61,
-    hence the logarithm, which keeps the ranking.
+    No data. |w| at He scale, batch norm removed. R is the flow through the linear network:
+    activations that are not linear for a positive input (ReLU6, h-swish, …) become ReLUs and
+    gates (sigmoids) are open, since the flow, which no batch norm holds back, would saturate
+    both; so a gate's own weights add nothing. As nothing is negative, the sum is the derivative
+    of R by a common factor on all weights, which one forward pass carries along. Plain values
+    reach 1e61: the pass is scaled step by step and the logarithm, which keeps the ranking,
+    kept beside it. A flow of 0 fails.
     """
-    network = probe.standalone()
-    weights = linearise(network)
-    if probe.batch is None:
+    network, images = probe.network, probe.images
+    if network is None or images is None:
         raise RuntimeError("synflow takes the image's shape from the batch")
-    ones = torch.ones(1, *probe.batch.images.shape[1:], dtype=torch.float64)
-    with torch.enable_grad():
-        flow = network(ones).sum()
-        grads = torch.autograd.grad(flow, weights)
-    total = sum(float((w.detach() * g).abs().sum()) for w, g in zip(weights, grads, strict=True))
-    return math.log(total)
+    with torch.no_grad():
+        ones = torch.ones_like(images[:1])
+        start = torch.cat([ones, torch.zeros_like(ones)])
+        final, scales = probe.along("synflow", start, partial(_run, network))
+        with _Flow():
+            features = network.embed(network.pool(final), Trace())
+            out = functional.linear(features, network.classifier.slice(features.shape[1]))
+        total = float(out[1].double().sum())
+    if not total > 0.0:
+        return -math.inf
+    return math.log(total) + math.fsum(scales)

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..searchspace.elastic import Step, Trace
-from ..searchspace.errors import InvalidInputError
 from .gradients import differentiate
 from .probe import Probe
 from .registry import register_proxy
@@ -63,6 +62,7 @@ def _half_gradients(probe: Probe, half: int) -> list[Tensor]:
     "zico",
     source="ZiCo (Li et al., ICLR 2023, eq. 14, with the released code's deviation)",
     needs={"forward", "labels", "network"},
+    images=HALVES * SMALLEST,
 )
 def zico(probe: Probe) -> float:
     """Σ over layers of log Σ over weights of mean|g| / std(g), between the batch's two halves.
@@ -71,15 +71,7 @@ def zico(probe: Probe) -> float:
     statistics of batch norm. The paper has the deviation of |g|, its code that of g, which is
     taken here; of two batches it is half the difference. The quotient is the same at any scale
     of the weights, so N(0, 1) and He initialisation agree.
-
-    Raises:
-        InvalidInputError: if the batch has fewer than 4 images.
     """
-    if len(probe.labels) < HALVES * SMALLEST:
-        raise InvalidInputError(
-            f"zico splits the batch in two halves of {SMALLEST} images or more, it has"
-            f" {len(probe.labels)}; give a larger batch"
-        )
     first, second = (_half_gradients(probe, half) for half in range(HALVES))
     return sum(
         steadiness(torch.stack([a.flatten(), b.flatten()]))

@@ -26,6 +26,7 @@ from .result import SearchResult
 from .run import Progress, SearchRun
 from .searchers.base import check_searcher
 from .settings import RunSettings, ScoreRule
+from .sizes import size_note
 from .store import RunStore
 
 __all__ = ["REFERENCE_SIZE", "search"]
@@ -94,6 +95,7 @@ def search(
             "parts": list(rule.parts),
             "version": rule.version,
             "objectives": list(budget.objectives()),
+            **({"weights": list(rule.weights)} if rule.weights else {}),
         },
         proxies={name: get_proxy(name).version for name in dict.fromkeys(computed)},
         searcher=searcher,
@@ -133,6 +135,8 @@ def search(
         info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
         info["notes"] = run.notes + notes
         result = assemble(SearchResult, store, space, settings, info, str(out) if out else None)
+        if note := size_note(result.candidates):
+            result.notes.append(note)
         if out is not None:
             write_outputs(result, out)
     return result

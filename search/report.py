@@ -17,17 +17,9 @@ from markupsafe import Markup
 from .figures import figure_svg, front_figure, growth_figure, tooltips
 from .files import write_atomic
 from .report_data import ReportCandidate, ReportData
-from .report_numbers import (
-    FEWEST_FOR_TAU,
-    STRONG_DISAGREEMENT,
-    Agreement,
-    Growth,
-    agreement,
-    front_costs,
-    growth,
-    is_scored,
-)
+from .report_numbers import Growth, front_costs, growth, is_scored
 from .report_table import MOST_ROWS, candidate_table, rank_table, stage_view
+from .sizes import FEWEST_FOR_TAU, STRONG_DISAGREEMENT, Agreement, agreement, percentiles
 from .units import cost_head, cost_label, cost_text, cost_value, decimal, number
 
 __all__ = ["ReportCandidate", "ReportData", "render_report", "write_report"]
@@ -43,6 +35,7 @@ def render_report(data: ReportData) -> str:
     pick = None if data.pick is None else data.candidates[data.pick]
     curve = growth(data)
     ranks = agreement(scored)
+    shares = percentiles(data.candidates)
     html = _template().render(
         data=data,
         pick=pick,
@@ -51,11 +44,12 @@ def render_report(data: ReportData) -> str:
         fronts=_fronts(data) if scored else [],
         growth=_growth(data, curve),
         stages=stage_view(data.stages),
+        standing=_standing(data, shares),
         ranks=rank_table(data, scored, ranks),
         taus=_taus(ranks),
         few=FEWEST_FOR_TAU,
         strong=decimal(STRONG_DISAGREEMENT),
-        table=candidate_table(data),
+        table=candidate_table(data, shares),
         most_rows=MOST_ROWS,
     )
     # A file name in the command may hold bytes that are no UTF-8: shown escaped.
@@ -117,6 +111,17 @@ def _bounds(data: ReportData, pick: ReportCandidate | None) -> list[dict[str, An
             }
         )
     return rows
+
+
+def _standing(data: ReportData, shares: dict[str, list[float]]) -> str:
+    """The pick among all candidates by size: ``83 % by params, 97 % by MACs, 60 % by depth``."""
+    if data.pick is None:
+        return ""
+    return ", ".join(
+        f"{share[data.pick]:.0f}\N{NO-BREAK SPACE}% by {cost_head(axis)}"
+        for axis, share in shares.items()
+        if math.isfinite(share[data.pick])
+    )
 
 
 def _counts(data: ReportData, scored: int) -> dict[str, int]:

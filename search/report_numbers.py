@@ -1,4 +1,4 @@
-"""What a report computes from a run: growth of the front, agreement of the size axes."""
+"""What a report computes from a run: the front it draws, and how that grew."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING
 import moocore
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-
-from .units import cost_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .report_data import ReportCandidate, ReportData
 
 __all__ = [
-    "SIZE_AXES",
-    "Agreement",
     "Growth",
-    "agreement",
     "front_costs",
     "growth",
     "is_scored",
@@ -33,12 +25,6 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-#: Costs that stand for "how large": nothing known settles which of them predicts accuracy.
-SIZE_AXES = ("params", "macs", "depth")
-#: Below this Kendall tau two orders disagree strongly: 3 pairs in 10 are reversed.
-STRONG_DISAGREEMENT = 0.4
-#: A rank correlation of fewer candidates says nothing.
-FEWEST_FOR_TAU = 10
 #: Points of the growth curve: more would not be seen, and 5,000 hypervolumes would be felt.
 _GROWTH_POINTS = 160
 
@@ -155,64 +141,3 @@ def growth(data: ReportData) -> Growth | None:
     reference = {"score": -float(worst[0])}
     reference.update({cost: float(worst[i]) for i, cost in enumerate(costs, start=1)})
     return Growth([int(n) for n in checkpoints], share, final, reference, settled)
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How the score and the size axes rank the scored candidates.
-
-    Attributes:
-        names: ``score`` and the size axes known for every scored candidate.
-        tau: Kendall's tau-b between each two of ``names``; NaN where one is constant.
-        ranks: name -> rank of each candidate, 1 = highest score or largest.
-        warnings: sentences about orders that disagree strongly.
-        enough: whether there are candidates enough for a tau to mean something.
-    """
-
-    names: list[str]
-    tau: list[list[float]]
-    ranks: dict[str, list[int]]
-    warnings: list[str]
-    enough: bool
-
-
-def agreement(scored: Sequence[ReportCandidate]) -> Agreement | None:
-    """Ranks by score, params, MACs and depth, and where they disagree; None without any."""
-    columns: dict[str, Floats] = {"score": np.array([c.score for c in scored], dtype=np.float64)}
-    for axis in SIZE_AXES:
-        values = np.array([c.costs.get(axis, math.nan) for c in scored], dtype=np.float64)
-        if np.isfinite(values).all():
-            columns[axis] = values
-    names = list(columns)
-    if not scored or len(names) < 2:
-        return None
-    ranks = {
-        name: stats.rankdata(-values, method="min").astype(int).tolist()
-        for name, values in columns.items()
-    }
-    enough = len(scored) >= FEWEST_FOR_TAU
-    tau = [[1.0 if a == b else _tau(columns[a], columns[b]) for b in names] for a in names]
-    warnings = []
-    if enough:
-        for i, first in enumerate(names):
-            for j, second in enumerate(names[i + 1 :], start=i + 1):
-                if tau[i][j] < STRONG_DISAGREEMENT:  # False for NaN
-                    warnings.append(_warning(first, second, tau[i][j]))
-    return Agreement(names, tau, ranks, warnings, enough)
-
-
-def _tau(first: Floats, second: Floats) -> float:
-    """Kendall's tau-b; NaN where it is undefined."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return math.nan
-    return float(stats.kendalltau(first, second).statistic)
-
-
-def _warning(first: str, second: str, tau: float) -> str:
-    reversed_share = round(100 * (1 - tau) / 2)
-    one, two = ("the score" if name == "score" else cost_label(name) for name in (first, second))
-    shown = f"{tau:.2f}".replace("-", "\N{MINUS SIGN}")
-    return (
-        f"{one[0].upper()}{one[1:]} and {two} disagree: Kendall's τ = {shown}, so about"
-        f" {reversed_share} of 100 pairs of candidates stand in the other order."
-    )

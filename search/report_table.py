@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .report_numbers import Agreement, is_scored, within_budget
+from .report_numbers import is_scored, within_budget
+from .sizes import Agreement
 from .units import column_scale, cost_head, cost_label, cost_value, decimal, number
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["MOST_ROWS", "Column", "candidate_table", "rank_table", "stage_view"]
 MOST_ROWS = 2000
 #: Shown beside the score whatever the score weighs; other proxies only on request.
 _ALWAYS_SHOWN = ("diswot-semantic", "diswot-relation")
-_EXTRA_COSTS = ("flops",)
+_EXTRA_COSTS = ("flops", "peak_memory")
 _RANK_ROWS = 10
 #: Longest notation that stays on one line.
 _SHORT = 28
@@ -45,19 +46,46 @@ class Column:
     extra: bool
 
 
-def candidate_table(data: ReportData) -> dict[str, Any]:
-    """Columns and rows: the front first, then by score, failures last."""
+def candidate_table(data: ReportData, shares: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Columns and rows: the front first, then by score, failures last.
+
+    Args:
+        data: of the run.
+        shares: cost -> each candidate's place among all in percent, shown beside that cost.
+    """
     order = sorted(range(len(data.candidates)), key=lambda i: _precedence(data, i))
     shown = [data.candidates[i] for i in order[:MOST_ROWS]]
     columns: list[Column] = []
-    cells: list[list[str]] = []
+    cells: list[list[tuple[str, str]]] = []
 
-    def add(column: Column, texts: list[str]) -> None:
+    def add(column: Column, texts: list[str], places: Sequence[float] | None = None) -> None:
         columns.append(column)
-        cells.append(texts)
+        ranked = [places[i] for i in order[:MOST_ROWS]] if places else [math.nan] * len(texts)
+        cells.append(
+            [
+                (text, f"{place:.0f}\N{NO-BREAK SPACE}%" if math.isfinite(place) else "")
+                for text, place in zip(texts, ranked, strict=True)
+            ]
+        )
 
     add(Column(data.score_name, "", "the run's score, higher is better", extra=False),
         _score_cells([candidate.score for candidate in shown]))  # fmt: skip
+    costs = list(dict.fromkeys(name for candidate in shown for name in candidate.costs))
+    # Sizes stand beside the score, each with its place among all; other costs come last.
+    sizes = [cost for cost in shares if cost in costs]
+
+    def add_cost(cost: str) -> None:
+        values = [candidate.costs.get(cost, math.nan) for candidate in shown]
+        divisor, unit = column_scale(cost, values)
+        hint = {"macs": "multiply–accumulates", "flops": "2 × MACs"}.get(cost, cost_label(cost))
+        extra = cost in _EXTRA_COSTS and cost not in data.budget
+        whole = divisor == 1 and all(v == int(v) for v in values if math.isfinite(v))
+        column = Column(cost_head(cost), unit, hint, extra)
+        texts = [decimal(value / divisor, 0 if whole else 3) for value in values]
+        add(column, texts, shares.get(cost))
+
+    for cost in sizes:
+        add_cost(cost)
     proxies = dict.fromkeys(name for candidate in shown for name in candidate.scores)
     first = [name for name in _ALWAYS_SHOWN if name in proxies]
     for name in [*first, *(name for name in proxies if name not in first)]:
@@ -67,14 +95,9 @@ def candidate_table(data: ReportData) -> dict[str, Any]:
         hint = "similarity to the teacher" if name in first else "proxy"
         column = Column(name, "", f"{hint}, higher is better", extra=name not in first)
         add(column, _score_cells(values))
-    for cost in dict.fromkeys(name for candidate in shown for name in candidate.costs):
-        values = [candidate.costs.get(cost, math.nan) for candidate in shown]
-        divisor, unit = column_scale(cost, values)
-        hint = {"macs": "multiply–accumulates", "flops": "2 × MACs"}.get(cost, cost_label(cost))
-        extra = cost in _EXTRA_COSTS and cost not in data.budget
-        whole = divisor == 1 and all(v == int(v) for v in values if math.isfinite(v))
-        column = Column(cost_head(cost), unit, hint, extra)
-        add(column, [decimal(value / divisor, 0 if whole else 3) for value in values])
+    for cost in costs:
+        if cost not in sizes:
+            add_cost(cost)
     picked = None if data.pick is None else data.candidates[data.pick]
     return {
         "columns": columns,
@@ -162,6 +185,7 @@ def rank_table(
         "winners": winners,
         "warnings": ranks.warnings,
         "enough": ranks.enough,
+        "with_score": ranks.with_score,
         "of": f"{len(scored):,}",
     }
 

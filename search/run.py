@@ -241,9 +241,9 @@ def columns_of(
 
 def collect(store: RunStore, settings: RunSettings) -> list[Candidate]:
     """Every evaluated candidate of a run, from the store alone."""
-    rule = ScoreRule(
-        settings.score["name"], tuple(settings.score["parts"]), settings.score["version"]
-    )
+    score = settings.score
+    weights = tuple(score.get("weights", ()))
+    rule = ScoreRule(score["name"], tuple(score["parts"]), score["version"], weights)
     keys = score_keys(settings)
     rows = store.candidates("evaluations")
     order = [arch.key for arch, _ in rows]

@@ -97,7 +97,7 @@ class RunSettings:
         space: the space's ``spec()``.
         data: name of the data and fingerprint of the batch.
         teacher: name and fingerprint, or ``None``.
-        score: name, parts and version of what is maximised.
+        score: name, parts, version and, where they differ, weights of what is maximised.
         proxies: name → version of everything computed.
         searcher: registered name.
         seed: of the batch, the nested weights, the reference sample and the searcher.

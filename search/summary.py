@@ -65,7 +65,11 @@ def _run(result: SearchOutcome) -> dict[str, str]:
     parts = settings.score["parts"]
     score = str(settings.score["name"])
     if len(parts) > 1:
-        score += f" = Σ log-rank of {', '.join(parts)}"
+        weights = settings.score.get("weights") or [1.0] * len(parts)
+        terms = [
+            part if w == 1 else f"{w:g} × {part}" for part, w in zip(parts, weights, strict=True)
+        ]
+        score += f" = Σ log-rank of {', '.join(terms)}"
     rows = {
         "space": f"{settings.space['name']} ({result.space.size:,} architectures)",
         "data": f"{settings.data['name']}, {settings.data['size']} training images",

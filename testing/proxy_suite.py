@@ -155,6 +155,10 @@ class TestEveryProxy:
         if "teacher" in needs:
             with pytest.raises(InvalidInputError, match="need a teacher"):
                 Scorer(space_of(name), [name], batch=BATCH)
+        if (images := get_proxy(name).images) > 2:
+            few = make_batch(images=images - 1)
+            with pytest.raises(InvalidInputError, match=f"at least {images} images"):
+                Scorer(space_of(name), [name], batch=few, teacher=make_taps(images=images - 1))
         for trait in needs & TRAITS:
             with pytest.raises(InvalidInputError, match="lack"):
                 Scorer(_without(trait), [name], batch=BATCH, teacher=TAPS)

@@ -17,6 +17,7 @@ from torch import nn
 import scholarch
 from scholarch.proxies import registry
 from scholarch.proxies.batch import Batch
+from scholarch.proxies.ensemble import DEFAULT, ensemble_for
 from scholarch.proxies.probe import Probe
 from scholarch.proxies.ranks import log_rank_sum
 from scholarch.proxies.registry import Proxy
@@ -103,9 +104,13 @@ def test_score_without_proxies_is_the_ensemble(batch: Batch) -> None:
     assert list(table) == ["ensemble"]
     # S0 is its own reference sample: 64 of 64.
     assert space.size == REFERENCE_SIZE
-    parts = scholarch.score(space, archs, batch=batch, proxies=["macs", "expr"])
-    expected = log_rank_sum(dict(parts), dict(parts))
+    ensemble = ensemble_for(DEFAULT, space.family)
+    parts = scholarch.score(space, archs, batch=batch, proxies=ensemble.parts)
+    expected = log_rank_sum(dict(parts), dict(parts), ensemble.weight_of)
     np.testing.assert_array_equal(table["ensemble"], expected[:6])
+    floor = scholarch.score(space, archs[:6], batch=batch, proxies=["macs-expr"])["macs-expr"]
+    pair = scholarch.score(space, archs, batch=batch, proxies=["macs", "expr"])
+    np.testing.assert_array_equal(floor, log_rank_sum(dict(pair), dict(pair))[:6])
     assert (table["ensemble"] <= 0).all()
 
 

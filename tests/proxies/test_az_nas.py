@@ -22,7 +22,7 @@ from scholarch.proxies.expr import spectrum_entropy
 from scholarch.proxies.probe import BlockProbe, Probe
 from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.convnets.resnet_cifar_net import BasicBlock, CifarResNet
-from scholarch.searchspace.elastic import Step, Trace
+from scholarch.searchspace.elastic import Step
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.testing.proxy_suite import BATCH, SPACE, scorer
 
@@ -111,14 +111,13 @@ class Steps:
     def __init__(self, *functions: Callable[[Tensor], Tensor]) -> None:
         self.functions = functions
 
-    def run_step(self, step: Step, x: Tensor, trace: Trace) -> Tensor:
-        return self.functions[step.args[0]](x)
-
     def probe(self, x: Tensor) -> Probe:
         blocks, images = [], x
         for i, function in enumerate(self.functions):
-            x = function(x)
-            blocks.append(BlockProbe(Step("stem" if i == 0 else "block", (i,)), x))
+            given = x.detach().requires_grad_()
+            x = function(given)
+            block = BlockProbe(Step("stem" if i == 0 else "block", (i,)), x, given=given)
+            blocks.append(block)
         return Probe(SPACE.parse("111"), {}, BATCH, tuple(blocks), self, images=images)  # type: ignore[arg-type]
 
 

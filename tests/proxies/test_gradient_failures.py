@@ -14,6 +14,7 @@ from scholarch.proxies import te_nas
 from scholarch.proxies.batch import Batch
 from scholarch.proxies.gradients import differentiate
 from scholarch.proxies.scoring import Scorer
+from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
 
 
@@ -85,7 +86,8 @@ def test_a_network_that_lets_nothing_through() -> None:
 
 
 def test_zico_with_too_few_images() -> None:
-    assert "halves of 2 images or more, it has 3" in failure("zico", make_batch(images=3))
+    with pytest.raises(InvalidInputError, match="'zico' needs at least 4 images, the batch has 3"):
+        failure("zico", make_batch(images=3))
 
 
 def test_te_nas_with_two_equal_images() -> None:

@@ -425,9 +425,12 @@ def test_relations_need_no_classifier(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "images"), [("kd-rkd-angle", 2), ("kd-rkd", 2), ("kd-cka", 3)])
-def test_few_images_are_a_recorded_failure(name: str, images: int) -> None:
+def test_few_images_are_refused_before_any_scoring(name: str, images: int) -> None:
     batch, teacher = make_batch(images=images), make_taps(images=images)
-    table = Scorer(SPACE, [name], batch=batch, teacher=teacher).table([SPACE.parse("111")])
-    assert math.isnan(table[name][0])
-    assert f"at least {images + 1} images; the batch has {images}" in table.failures[0, name]
-    assert get_proxy(name).images == images + 1
+    with pytest.raises(
+        InvalidInputError, match=f"at least {images + 1} images, the batch has {images}"
+    ):
+        Scorer(SPACE, [name], batch=batch, teacher=teacher)
+    enough, teacher = make_batch(images=images + 1), make_taps(images=images + 1)
+    table = Scorer(SPACE, [name], batch=enough, teacher=teacher).table([SPACE.parse("111")])
+    assert math.isfinite(table[name][0])

@@ -25,6 +25,7 @@ from scholarch.testing.proxy_suite import (
     TAPS,
     TRAITS,
     TestEveryProxy,  # noqa: F401 (collected here)
+    make_batch,
     make_taps,
     scorer,
 )
@@ -153,3 +154,23 @@ def test_images_that_are_not_square_are_refused() -> None:
     wide = dataclasses.replace(BATCH, images=BATCH.images[:, :, :12])
     with pytest.raises(InvalidInputError, match="12×16 pixels"):
         scorer("expr", batch=wide)
+
+
+def test_too_few_images_are_refused_before_any_scoring() -> None:
+    seven = make_batch(images=7)
+    register_proxy("test-eight", source="a test", needs={"forward"}, images=8)(_exhausted)
+    register_proxy("test-nine", source="a test", needs={"forward"}, images=9)(_exhausted)
+    try:
+        # The most demanding is named, so that one larger batch serves all; the rest is not.
+        with pytest.raises(InvalidInputError) as refused:
+            Scorer(SPACE, ["expr", "test-eight", "test-nine"], batch=seven)
+        assert str(refused.value) == (
+            "proxy 'test-nine' needs at least 9 images, the batch has 7; take 9 or more"
+            " (--batch-size, of a benchmark --size), or leave it out"
+        )
+        with pytest.raises(InvalidInputError, match="'test-eight' needs at least 8 images"):
+            Scorer(SPACE, ["test-eight"], batch=seven)
+        Scorer(SPACE, ["test-eight"], batch=BATCH)  # as many as it needs
+    finally:
+        for name in ("test-eight", "test-nine"):
+            del registry._PROXIES._items[name]

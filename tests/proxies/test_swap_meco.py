@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scholarch.proxies.meco import least_correlation_eigenvalue
-from scholarch.proxies.registry import get_proxy
 from scholarch.proxies.scoring import Scorer
 from scholarch.proxies.swap import IMAGES, distinct, unit_patterns
+from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
 from scholarch.testing.proxy_suite import BATCH, SPACE, make_batch, scorer
 
@@ -78,13 +78,10 @@ def test_neither_the_order_of_images_nor_of_channels_counts() -> None:
     assert len(distinct(unit_patterns(relu.flip(1)))) == count
 
 
-def test_few_images_are_a_recorded_failure() -> None:
-    archs = [SPACE.parse("111")]
+def test_few_images_are_refused_before_any_scoring() -> None:
     for name in ("swap", "swap-regularised"):
-        table = Scorer(SPACE, [name], batch=make_batch(images=IMAGES - 1)).table(archs)
-        assert math.isnan(table[name][0])
-        assert table.failures[0, name].endswith("nearly all 2^31 patterns occur in any network")
-        assert get_proxy(name).images == IMAGES
+        with pytest.raises(InvalidInputError, match=f"{name}' needs at least 32 images.* has 31"):
+            Scorer(SPACE, [name], batch=make_batch(images=IMAGES - 1))
     # Why: the cap is reached by the smallest network.
     few = torch.rand(4, 16, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
     assert len(distinct(unit_patterns(few))) == 2**4

@@ -17,7 +17,7 @@ import pytest
 from scholarch.search.figures import figure_svg, front_figure, growth_figure, save_png
 from scholarch.search.report import render_report, write_report
 from scholarch.search.report_data import ReportCandidate, ReportData
-from scholarch.search.report_numbers import agreement, growth, staircase
+from scholarch.search.report_numbers import growth, staircase
 from scholarch.search.store import StoreError
 from scholarch.search.units import cost_text, decimal, number
 from scholarch.searchspace.architecture import Stage
@@ -378,26 +378,6 @@ def test_staircase_against_all_pairs() -> None:
             for j, (c, s) in enumerate(points)
         )
         assert (i in kept) != beaten
-
-
-def test_sizes_that_disagree_are_named() -> None:
-    data = fake_run(40, failures=0)
-    candidates = [
-        dataclasses.replace(c, score=float(i), costs={"params": i + 1.0, "macs": 100.0 - i})
-        for i, c in enumerate(data.candidates)
-    ]
-    ranks = agreement(candidates)
-    assert ranks is not None
-    assert ranks.names == ["score", "params", "macs"]
-    assert np.allclose(ranks.tau, [[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
-    assert ranks.ranks["score"][-1] == ranks.ranks["macs"][0] == 1
-    assert len(ranks.warnings) == 2
-    assert "100 of 100 pairs" in ranks.warnings[0]
-    few = agreement(candidates[:5])
-    assert few is not None
-    assert not few.enough
-    assert few.warnings == []
-    assert agreement([]) is None
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,12 @@ import pytest
 import torch
 
 from scholarch.proxies.batch import Batch
+from scholarch.proxies.ensemble import ENSEMBLES, Ensemble
 from scholarch.proxies.probe import Probe
 from scholarch.proxies.ranks import log_rank_sum
 from scholarch.search import find as find_module
 from scholarch.search.budget import Budget
+from scholarch.search.domain import Domain
 from scholarch.search.files import write_atomic
 from scholarch.search.find import search
 from scholarch.search.result import SearchResult
@@ -158,6 +160,31 @@ def test_the_score_is_the_log_rank_sum(batch: Batch) -> None:
     )
     np.testing.assert_array_equal([c.score for c in result.candidates], expected)
     assert all(c.costs["macs"] <= 60e6 for c in result.candidates if c.arch.key in reference)
+
+
+def test_weights_reach_the_searcher_the_result_and_its_folder(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaning = Ensemble("test-leaning", ("macs", "params"), 1, "of a test", (1.0, -0.5))
+    monkeypatch.setitem(ENSEMBLES._items, "test-leaning", leaning)
+    steps: list[Progress] = []
+    result = find(batch, tmp_path / "a", proxies=["test-leaning"], progress=steps.append)
+    assert steps[-1].best == result.best.score  # what the searcher saw is what is told
+    rows = Domain(ELASTIC, Budget({"macs": 60e6}), seed=3).reference(64, 3)
+    reference = ELASTIC.cost(rows)
+    costs = {n: np.array([c.costs[n] for c in result.candidates]) for n in leaning.parts}
+    expected = log_rank_sum(costs, {n: reference[n] for n in costs}, leaning.weight_of)
+    np.testing.assert_array_equal([c.score for c in result.candidates], expected)
+    again = SearchResult.load(tmp_path / "a")
+    assert [c.score for c in again.candidates] == expected.tolist()
+    assert report_data(result).run["score"] == "test-leaning = Σ log-rank of macs, -0.5 × params"
+    # Other weights are another run.
+    other = Ensemble("test-leaning", leaning.parts, 1, "of a test", (1.0, 0.5))
+    monkeypatch.setitem(ENSEMBLES._items, "test-leaning", other)
+    with pytest.raises(
+        InvalidInputError, match=r"score.weights: \[1.0, -0.5\] there, \[1.0, 0.5\]"
+    ):
+        find(batch, tmp_path / "a", proxies=["test-leaning"])
 
 
 def test_progress_counts_up_to_the_end(batch: Batch) -> None:

@@ -1,0 +1,299 @@
+"""Searches of NAS-Bench-201 whose scores were measured before: lookups and no network.
+
+What is searched is a latency table of the fastest cell of each isomorphism class: cells of a
+class have one score, and whoever has the choice deploys the fastest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from _common import Column, write_csv
+from deap import tools
+
+from scholarch.benchmarks.measure import TRAINED, Measurement, SeedScores
+from scholarch.benchmarks.registry import get_benchmark
+from scholarch.benchmarks.run import STORE
+from scholarch.benchmarks.setting import images_of, rules_of, spaces_of
+from scholarch.benchmarks.tables import read_rows
+from scholarch.proxies.score_table import CandidateScore
+from scholarch.search.budget import Budget
+from scholarch.search.domain import Domain
+from scholarch.search.engine import Engine
+from scholarch.search.find import REFERENCE_SIZE
+from scholarch.search.run import SearchRun
+from scholarch.search.searchers.base import register_searcher
+from scholarch.search.searchers.nsga2 import NSGA2Searcher
+from scholarch.search.settings import RunSettings, ScoreRule
+from scholarch.search.store import RunStore
+from scholarch.searchspace.architecture import Architecture
+from scholarch.searchspace.cells.nasbench201 import PLACES
+from scholarch.searchspace.errors import InvalidInputError
+from scholarch.searchspace.latency import load_table
+from scholarch.searchspace.space import Columns, Matrix, SearchSpace
+
+TABLE = "nasbench201_open_half.csv.gz"
+LATENCIES = "nasbench201_latency_open_half.csv.gz"
+TRUTHS = ("cifar10", "cifar100")
+#: ``nsga2`` in all but speed.
+SEARCHER = "nsga2-remembering"
+#: Of the representative, as scored; needs no measuring.
+PARAMS = "params"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Every row of the benchmark's open half.
+
+    Attributes:
+        archs: length N.
+        truth: data set → accuracies in percent, ``[N]``.
+        latency: device → ms, ``[N]``.
+    """
+
+    archs: tuple[Architecture, ...]
+    truth: dict[str, Column]
+    latency: dict[str, Column]
+
+
+def scored_space(data: Path, size: int) -> SearchSpace:
+    """The space that the benchmark scores, for CIFAR-10 images."""
+    batch = images_of(data, None, size, [0])[0]
+    return spaces_of(get_benchmark("nasbench201"), batch, None, None)[0]
+
+
+def read_cells(data: Path, space: SearchSpace, devices: Sequence[str]) -> Cells:
+    """Accuracies and latencies, joined by ``idx``."""
+    rows = read_rows(data / TABLE)
+    measured = {row["idx"]: row for row in read_rows(data / LATENCIES)}
+    return Cells(
+        tuple(space.parse(row["arch_str"]) for row in rows),
+        {name: np.array([float(row[name]) for row in rows]) for name in TRUTHS},
+        {name: np.array([float(measured[row["idx"]][name]) for row in rows]) for name in devices},
+    )
+
+
+class _Stored(Measurement):
+    """Reads what was measured, and measures nothing."""
+
+    def _engine(self, proxies: Sequence[str], *_: object) -> Engine:
+        raise InvalidInputError(f"the folder of scores lacks some of {', '.join(proxies)}")
+
+
+def read_scores(
+    folder: Path, data: Path, cells: Cells, rules: Sequence[ScoreRule], size: int, seeds: int
+) -> list[SeedScores]:
+    """What ``scholarch benchmark nasbench201 --out FOLDER`` measured, seed by seed."""
+    space = scored_space(data, size)
+    with closing(RunStore(folder / STORE, readonly=True)) as store:
+        stored = _Stored(space, cells.archs, [r for r in rules if r.name != PARAMS], store)
+        found = [
+            stored.seed(seed, batch, {})
+            for seed, batch in enumerate(images_of(data, None, size, range(seeds)))
+        ]
+    canonical = space.canonical(space.encode(cells.archs))
+    for scores in found:
+        scores.candidates[TRAINED][PARAMS] = space.cost(canonical)[PARAMS]
+    return found
+
+
+def rules_named(names: Sequence[str]) -> list[ScoreRule]:
+    return rules_of(names, "convnet")
+
+
+def remember(space: SearchSpace) -> None:
+    """Look keys and costs up that thousands of searches ask for again and again."""
+    every = space.enumerate_matrix()
+    keys, costs = space.keys(every), space.cost(every)
+
+    def keys_of(matrix: Matrix) -> list[str]:
+        return [keys[code] for code in (matrix @ PLACES).tolist()]
+
+    def cost_of(archs: Sequence[Architecture] | Matrix) -> Columns:
+        matrix = archs if isinstance(archs, np.ndarray) else space.encode(archs)
+        return {name: column[matrix @ PLACES] for name, column in costs.items()}
+
+    vars(space).update(keys=keys_of, cost=cost_of)
+
+
+@register_searcher(SEARCHER)
+class _Remembering(NSGA2Searcher):
+    """``nsga2``, draw for draw, that sorts its population once between two tells."""
+
+    def __init__(self, domain: Domain, initial: Matrix, objectives: int, seed: int) -> None:
+        super().__init__(domain, initial, objectives, seed)
+        self._order: list[Matrix] = []
+
+    def tell(self, rows: Matrix, objectives: Column) -> None:
+        super().tell(rows, objectives)
+        self._order = []
+
+    def _tournament(self, n: int) -> Matrix:
+        if not self._order:
+            fronts = tools.sortNondominated(self._population, len(self._population))
+            self._order = [
+                individual.row
+                for front in fronts
+                for individual in sorted(front, key=lambda i: -i.fitness.crowding_dist)
+            ]
+        pairs = self.rng.integers(0, len(self._order), size=(n, 2))
+        return np.stack([self._order[i] for i in pairs.min(axis=1)])
+
+
+class Lookup:
+    """An engine that knows every score by isomorphism class."""
+
+    def __init__(self, cells: Cells, scores: SeedScores) -> None:
+        row = {arch.key: i for i, arch in enumerate(cells.archs)}
+        self._row, self._columns = row, scores.candidates[TRAINED]
+
+    def score(
+        self,
+        archs: Sequence[Architecture],
+        *,
+        progress: Callable[[int], None] | None = None,  # noqa: ARG002
+    ) -> list[dict[str, CandidateScore]]:
+        rows = [self._row[arch.key] for arch in archs]
+        return [
+            {name: _told(float(column[row])) for name, column in self._columns.items()}
+            for row in rows
+        ]
+
+    def fingerprint(self, rule: ScoreRule) -> str:
+        """Of the columns that a rule reads."""
+        columns = b"".join(self._columns[part].tobytes() for part in rule.parts)
+        return hashlib.sha256(columns).hexdigest()[:12]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _told(value: float) -> CandidateScore:
+    return CandidateScore(value, "failed when it was measured" if math.isnan(value) else None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One device: its table, attached to a space of its own.
+
+    Attributes:
+        device: its name.
+        space: that knows the table's cells alone.
+        row: class → row of its fastest cell.
+    """
+
+    device: str
+    space: SearchSpace
+    row: Mapping[str, int]
+
+    @classmethod
+    def of(cls, device: str, cells: Cells, data: Path, size: int) -> Place:
+        """Write the device's table as a file, and attach that."""
+        row: dict[str, int] = {}
+        for i in np.argsort(cells.latency[device], kind="stable").tolist():
+            row.setdefault(cells.archs[i].key, i)
+        space = scored_space(data, size)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{device}.csv"
+            write_csv(
+                path,
+                [
+                    {"arch": cells.archs[i].text, "latency_ms": cells.latency[device][i]}
+                    for i in row.values()
+                ],
+            )
+            space.attach(load_table(path, space))
+        remember(space)
+        return cls(device, space, row)
+
+    def search(
+        self,
+        bound: float,
+        rule: ScoreRule,
+        engine: Lookup,
+        seed: int,
+        evaluations: int,
+    ) -> int | None:
+        """One search under ``latency ≤ bound``; the row of its pick, ``None`` if all failed."""
+        cost = f"latency:{self.device}"
+        domain = Domain(self.space, Budget({cost: bound}), seed=seed)
+        # A run that sees every cell picks the same one, however it got there: take the short way.
+        exhausts = domain.size is not None and domain.size <= evaluations
+        settings = RunSettings(
+            space=self.space.spec(),
+            data={"name": "", "fingerprint": ""},
+            teacher=None,
+            score={
+                "name": rule.name,
+                "parts": list(rule.parts),
+                "version": rule.version,
+                "objectives": [cost],
+            },
+            proxies=dict.fromkeys(rule.parts, 1),
+            searcher="random" if exhausts else SEARCHER,
+            seed=seed,
+            budget=dict(domain.budget.bounds),
+            reference_size=REFERENCE_SIZE,
+            costs=list(self.space.cost_names),
+            tables={},
+        )
+        with closing(RunStore(":memory:")) as store:
+            run = _Run(domain, settings, rule, engine, store, evaluations)
+            run.run()
+            return self.best(run.objectives)
+
+    def best(self, objectives: Mapping[str, Sequence[float]]) -> int | None:
+        """The row that a search picks: the best score, of equals the fastest, then the key.
+
+        Args:
+            objectives: class → minus the score, and the latency.
+        """
+        scored = {key: v for key, v in objectives.items() if np.isfinite(v).all()}
+        return self.row[min(scored, key=lambda key: (*scored[key], key))] if scored else None
+
+
+class Picks:
+    """Picks of finished searches, kept in a file if one is given."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, int | None] = {}
+        if path is not None and path.exists():
+            self._known = json.loads(path.read_text(encoding="utf-8"))
+
+    def of(
+        self,
+        place: Place,
+        bound: float,
+        rule: ScoreRule,
+        engine: Lookup,
+        seed: int,
+        evaluations: int,
+    ) -> int | None:
+        """What :meth:`Place.search` gives."""
+        weights = ",".join(map(str, rule.weights))
+        name = f"{place.device} {bound:.6g} {rule.name} {weights} {engine.fingerprint(rule)}"
+        name = f"{name} {seed} {evaluations}"
+        if name not in self._known:
+            self._known[name] = place.search(bound, rule, engine, seed, evaluations)
+        return self._known[name]
+
+    def save(self) -> None:
+        if self._path is not None:
+            self._path.write_text(json.dumps(self._known), encoding="utf-8")
+
+
+class _Run(SearchRun):
+    """A search that shows what it saw."""
+
+    @property
+    def objectives(self) -> dict[str, list[float]]:
+        return {key: values.tolist() for key, values in self._seen.items()}

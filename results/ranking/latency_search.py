@@ -1,0 +1,223 @@
+"""Search on NAS-Bench-201 under latency: accuracy lost against the best feasible cell.
+
+    scholarch benchmark nasbench201 --data FOLDER --seeds 3 --size 16 --proxy ensemble \\
+        --proxy az-nas --proxy macs-expr --proxy naswot --proxy jacov --proxy snip --out SCORES
+    python results/ranking/latency_search.py --data FOLDER --scores SCORES
+
+The first measures every score (hours on one core), the second looks them up: the command's own
+search, 500 evaluations of ``nsga2`` inside the latency budget, ten seeds; the images, weights
+and scores of seed ``i`` are those of seed ``i mod 3``. Nothing is fitted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _common import Column, machine, write_csv
+from latency_lookup import (
+    LATENCIES,
+    PARAMS,
+    TABLE,
+    TRUTHS,
+    Cells,
+    Lookup,
+    Picks,
+    Place,
+    read_cells,
+    read_scores,
+    rules_named,
+    scored_space,
+)
+from latency_tables import RANDOM, TARGET, Case, budget_table, score_table
+
+from scholarch.benchmarks.measure import SeedScores
+from scholarch.benchmarks.run import STORE
+from scholarch.benchmarks.summary import averaged
+from scholarch.proxies.ensemble import DEFAULT, ENSEMBLES
+from scholarch.search.settings import ScoreRule
+
+Mask = npt.NDArray[np.bool_]
+
+DEVICES = ("raspi4", "pixel3", "gold_6226", "1080ti_32")
+#: Budgets: quantiles of a device's latency over all rows.
+QUANTILES = (0.25, 0.5, 0.75)
+COMBINED = (DEFAULT, "macs-expr", "az-nas")
+SINGLE = (
+    *ENSEMBLES[DEFAULT].parts,
+    *ENSEMBLES["az-nas"].parts,
+    "naswot",
+    "jacov",
+    "snip",
+    "macs",
+    PARAMS,
+)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two seeds, two scores: indicative")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SCHOLARCH_DATA"))
+    parser.add_argument("--scores", type=Path, help="the --out of the benchmark's command")
+    parser.add_argument("--out", type=Path, help="default: beside this file; --quick: temporary")
+    parser.add_argument("--seeds", type=int, help="of the searches; default 10")
+    parser.add_argument("--score-seeds", type=int, default=3, help="seeds that were measured")
+    parser.add_argument("--size", type=int, default=16, help="images that were scored on")
+    parser.add_argument("--evaluations", type=int, default=500)
+    parser.add_argument("--cache", type=Path, help="file that keeps the picks, to go on later")
+    given = parser.parse_args()
+    needed = [TABLE, LATENCIES, "cifar10_5k.npz"]
+    if given.data is None or not all((Path(given.data) / name).exists() for name in needed):
+        print(f"ranking: skipped; give --data or set SCHOLARCH_DATA to {', '.join(needed)}")
+        sys.exit(0)
+    given.data = Path(given.data)
+    if given.scores is None or not (given.scores / STORE).exists():
+        print(f"ranking: skipped; --scores has to hold {STORE}, see --help for the command")
+        sys.exit(0)
+    given.seeds = given.seeds or (2 if given.quick else 10)
+    if given.out is None:
+        quick = given.quick
+        given.out = Path(
+            tempfile.mkdtemp(prefix="latency-") if quick else Path(__file__).resolve().parent
+        )
+    given.out.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def losses(
+    picks: Sequence[int | None], cells: Cells, inside: Mask, best: dict[str, float]
+) -> dict[str, Column]:
+    """Points lost by picks; a search that scored nothing loses what the worst cell would."""
+    return {
+        name: np.array(
+            [best[name] - (truth[inside].min() if pick is None else truth[pick]) for pick in picks]
+        )
+        for name, truth in cells.truth.items()
+    }
+
+
+def cases_at(
+    place: Place,
+    quantile: float,
+    rules: Sequence[ScoreRule],
+    cells: Cells,
+    found: Sequence[SeedScores],
+    known: Picks,
+    given: argparse.Namespace,
+) -> Iterator[Case]:
+    """Every score, and chance, under one budget."""
+    latency = cells.latency[place.device]
+    bound = float(np.quantile(latency, quantile))
+    inside = latency <= bound
+    best = {name: float(truth[inside].max()) for name, truth in cells.truth.items()}
+    listed = {key: row for key, row in place.row.items() if inside[row]}
+    rows = list(listed.values())
+    least = {name: best[name] - float(truth[rows].max()) for name, truth in cells.truth.items()}
+    about = (place.device, quantile, bound, int(inside.sum()), len(rows), best, least)
+    engines = [Lookup(cells, scores) for scores in found]
+
+    def top(score: Column) -> int | None:
+        return place.best({key: [-score[row], latency[row]] for key, row in listed.items()})
+
+    for rule in rules:
+        columns = [scores.score(rule) for scores in found]
+        picks = [
+            known.of(place, bound, rule, engines[seed % len(engines)], seed, given.evaluations)
+            for seed in range(given.seeds)
+        ]
+        averaged_top = losses([top(averaged(columns))], cells, inside, best)
+        yield Case(
+            *about,
+            rule.name,
+            losses(picks, cells, inside, best),
+            losses([top(column) for column in columns], cells, inside, best),
+            {name: float(lost[0]) for name, lost in averaged_top.items()},
+        )
+    chance = {name: best[name] - truth[inside] for name, truth in cells.truth.items()}
+    nothing = {name: np.zeros(0) for name in TRUTHS}
+    yield Case(*about, RANDOM, chance, nothing, dict.fromkeys(TRUTHS, float("nan")))
+
+
+def page(cases: Sequence[Case], scores: Sequence[str], given: argparse.Namespace) -> str:
+    combined = [name for name in COMBINED if name in scores]
+    command = ["python", "results/ranking/latency_search.py", "--data", "FOLDER"]
+    command += ["--scores", "SCORES", *(["--quick"] if given.quick else [])]
+    for name, default in (("seeds", 10), ("score_seeds", 3), ("size", 16), ("evaluations", 500)):
+        if getattr(given, name) != default and not (given.quick and name == "seeds"):
+            command += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
+    measure = ["scholarch", "benchmark", "nasbench201", "--data", "FOLDER", "--seeds"]
+    measure += [str(given.score_seeds), "--size", str(given.size)]
+    for name in (*COMBINED, "naswot", "jacov", "snip"):
+        measure += ["--proxy", name]
+    return f"""# Search on NAS-Bench-201 under latency
+
+Points of accuracy lost against the best feasible cell, CIFAR-10:
+
+{budget_table(cases, combined, "cifar10")}
+
+CIFAR-100, the same searches:
+
+{budget_table(cases, combined, "cifar100")}
+
+Every score, over the {len(DEVICES) * len(QUANTILES)} budgets:
+
+{score_table(cases, scores)}
+
+Mean ± standard deviation (worst) over {given.seeds} searches, seeds 0 to {given.seeds - 1}:
+`nsga2`, {given.evaluations} evaluations inside the budget, the ranks against the run's
+own sample, the pick the best score and of equals the fastest. Seed i takes the scores of seed
+i mod {given.score_seeds}, on {given.size} CIFAR-10 training images. "All cells" is the best-scored
+of every feasible cell by the score averaged over its {given.score_seeds} seeds; `{RANDOM}` is
+exact, mean and standard deviation over all feasible rows. "Worst budget" is the largest of the
+budgets' means, "≤ {TARGET} pp" counts the budgets whose mean is.
+
+The rows are all of the open half of the table, in either half of its isomorphism groups, budgets
+the 25, 50 and 75 % quantiles of a device's latency over them, and the best feasible cell is the
+best row. Cells of a class share a score but neither their latency nor the luck of their training
+(half of the classes by a standard deviation above .12 points), so the table file that is searched
+lists the fastest cell of each class; "least" is what the best of those loses. Where a budget
+leaves fewer classes than evaluations, a search sees them all, and its pick depends on the score
+alone.
+
+    {shlex.join([*measure, "--out", "SCORES"])}
+    {shlex.join(command)}
+
+{machine()}
+"""
+
+
+def main() -> None:
+    given = parse()
+    torch.set_num_threads(1)
+    rules = rules_named((DEFAULT, "macs") if given.quick else (*COMBINED, *SINGLE))
+    cells = read_cells(given.data, scored_space(given.data, given.size), DEVICES)
+    found = read_scores(given.scores, given.data, cells, rules, given.size, given.score_seeds)
+    picks = Picks(given.cache)
+    cases: list[Case] = []
+    for device in DEVICES:
+        place = Place.of(device, cells, given.data, given.size)
+        for quantile in QUANTILES:
+            cases += cases_at(place, quantile, rules, cells, found, picks, given)
+            picks.save()
+            print(f"{device}, {quantile:.0%}: done", flush=True)
+    write_csv(given.out / "latency_search.csv", [case.row() for case in cases])
+    text = page(cases, [rule.name for rule in rules], given)
+    (given.out / "latency_search.md").write_text(text, encoding="utf-8")
+    print(text)
+    print(f"written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()
