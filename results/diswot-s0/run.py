@@ -104,7 +104,7 @@ def all_scores(
             if set(ensemble.parts) <= set(names):
                 parts = {part: table[part] for part in ensemble.parts}
                 # All 64 are the reference sample: ranks are ranks among them.
-                keep(ensemble.name, "", log_rank_sum(parts, parts))
+                keep(ensemble.name, "", log_rank_sum(parts, parts, ensemble.weight_of))
         for control, less in controlled(taps, batch, seed).items():
             scorer = Scorer(space, guided, batch=batch, teacher=less, seed=seed)
             for name, column in scorer.table(archs).items():

@@ -22,7 +22,7 @@ from deap import tools
 from scholarch.benchmarks.measure import TRAINED, Measurement, SeedScores
 from scholarch.benchmarks.registry import get_benchmark
 from scholarch.benchmarks.run import STORE
-from scholarch.benchmarks.setting import images_of, rules_of, spaces_of
+from scholarch.benchmarks.setting import images_of, spaces_of
 from scholarch.benchmarks.tables import read_rows
 from scholarch.proxies.score_table import CandidateScore
 from scholarch.search.budget import Budget
@@ -85,7 +85,10 @@ class _Stored(Measurement):
     """Reads what was measured, and measures nothing."""
 
     def _engine(self, proxies: Sequence[str], *_: object) -> Engine:
-        raise InvalidInputError(f"the folder of scores lacks some of {', '.join(proxies)}")
+        raise InvalidInputError(
+            f"the folder of scores lacks values of {', '.join(proxies)}; repeat the benchmark's"
+            " command, which goes on where it stopped"
+        )
 
 
 def read_scores(
@@ -103,10 +106,6 @@ def read_scores(
     for scores in found:
         scores.candidates[TRAINED][PARAMS] = space.cost(canonical)[PARAMS]
     return found
-
-
-def rules_named(names: Sequence[str]) -> list[ScoreRule]:
-    return rules_of(names, "convnet")
 
 
 def remember(space: SearchSpace) -> None:
@@ -161,10 +160,14 @@ class Lookup:
         *,
         progress: Callable[[int], None] | None = None,  # noqa: ARG002
     ) -> list[dict[str, CandidateScore]]:
-        rows = [self._row[arch.key] for arch in archs]
+        values = [
+            {name: float(column[self._row[arch.key]]) for name, column in self._columns.items()}
+            for arch in archs
+        ]
+        why = "failed when it was measured"
         return [
-            {name: _told(float(column[row])) for name, column in self._columns.items()}
-            for row in rows
+            {name: CandidateScore(v, why if math.isnan(v) else None) for name, v in found.items()}
+            for found in values
         ]
 
     def fingerprint(self, rule: ScoreRule) -> str:
@@ -174,10 +177,6 @@ class Lookup:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def _told(value: float) -> CandidateScore:
-    return CandidateScore(value, "failed when it was measured" if math.isnan(value) else None)
 
 
 @dataclass(frozen=True)

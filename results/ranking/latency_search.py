@@ -36,13 +36,13 @@ from latency_lookup import (
     Place,
     read_cells,
     read_scores,
-    rules_named,
     scored_space,
 )
 from latency_tables import RANDOM, TARGET, Case, budget_table, score_table
 
 from scholarch.benchmarks.measure import SeedScores
 from scholarch.benchmarks.run import STORE
+from scholarch.benchmarks.setting import rules_of
 from scholarch.benchmarks.summary import averaged
 from scholarch.proxies.ensemble import DEFAULT, ENSEMBLES
 from scholarch.search.settings import ScoreRule
@@ -176,12 +176,13 @@ Every score, over the {len(DEVICES) * len(QUANTILES)} budgets:
 {score_table(cases, scores)}
 
 Mean ± standard deviation (worst) over {given.seeds} searches, seeds 0 to {given.seeds - 1}:
-`nsga2`, {given.evaluations} evaluations inside the budget, the ranks against the run's
-own sample, the pick the best score and of equals the fastest. Seed i takes the scores of seed
-i mod {given.score_seeds}, on {given.size} CIFAR-10 training images. "All cells" is the best-scored
-of every feasible cell by the score averaged over its {given.score_seeds} seeds; `{RANDOM}` is
-exact, mean and standard deviation over all feasible rows. "Worst budget" is the largest of the
-budgets' means, "≤ {TARGET} pp" counts the budgets whose mean is.
+`nsga2`, {given.evaluations} evaluations inside the budget, the pick the best score and of equals
+the fastest. Seed i takes the scores of seed i mod {given.score_seeds}, of {given.size} CIFAR-10
+training images. "All cells" is the best-scored of every feasible cell by the score averaged over
+its seeds (as many: {given.score_seeds}); there ranks are against the benchmark's sample of the
+whole space, in a search against a sample inside the budget. `{RANDOM}` is exact: mean and standard
+deviation over all feasible rows. "Worst budget" is the largest of the budgets' means,
+"≤ {TARGET} pp" counts the budgets whose mean is.
 
 The rows are all of the open half of the table, in either half of its isomorphism groups, budgets
 the 25, 50 and 75 % quantiles of a device's latency over them, and the best feasible cell is the
@@ -201,7 +202,7 @@ alone.
 def main() -> None:
     given = parse()
     torch.set_num_threads(1)
-    rules = rules_named((DEFAULT, "macs") if given.quick else (*COMBINED, *SINGLE))
+    rules = rules_of((DEFAULT, "macs") if given.quick else (*COMBINED, *SINGLE), "convnet")
     cells = read_cells(given.data, scored_space(given.data, given.size), DEVICES)
     found = read_scores(given.scores, given.data, cells, rules, given.size, given.score_seeds)
     picks = Picks(given.cache)

@@ -1,0 +1,204 @@
+"""Candidates a second of the default ensemble, against a loop of fresh modules.
+
+    python results/ranking/speed.py --data FOLDER [--quick]
+
+NAS-Bench-201, distinct classes only, 64 CIFAR-10 images at 32×32, one thread, the reference
+sample included on both sides. The plain way builds a module for every candidate and proxy and
+runs one pass for each, as every public loop does, in torch's default memory layout and, in a
+second column, channels last. Both ways are interleaved block by block; the table has medians
+of ratios, and what the fresh modules' scores have to do with ours.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from _common import IMAGES, machine, markdown_table, parse_options, real_batch, write_csv
+from scipy import stats
+
+from scholarch.proxies.decorrelation import least_eigenvalue
+from scholarch.proxies.ensemble import DEFAULT, ENSEMBLES
+from scholarch.proxies.expr import spectrum_entropy
+from scholarch.proxies.scoring import Scorer
+from scholarch.searchspace.architecture import Architecture
+from scholarch.searchspace.cells.nasbench201_cell import Cell
+from scholarch.searchspace.cells.nasbench201_net import CellNetwork, Reduction
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import SearchSpace
+
+PARTS = ENSEMBLES[DEFAULT].parts
+Outputs = list[tuple[Tensor, Tensor]]
+
+
+def fresh(space: SearchSpace, arch: Architecture, last: bool) -> CellNetwork:
+    network = space.build(arch, seed=0).train()
+    return network.to(memory_format=torch.channels_last) if last else network
+
+
+def watch(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Outputs:
+    seen: Outputs = []
+    for module in network.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
+    return seen
+
+
+def plain_expr(network: CellNetwork, x: Tensor) -> float:
+    seen = watch(network, (Cell, Reduction))
+    with torch.no_grad():
+        network(x)
+    return sum(spectrum_entropy(out) for _, out in seen)
+
+
+def plain_growth(network: CellNetwork, x: Tensor) -> float:
+    seen = watch(network, (Cell, Reduction))
+    with torch.no_grad():
+        network(x)
+    return float(np.mean([float(out.var().log()) for _, out in seen]))
+
+
+def plain_decorrelation(network: CellNetwork, x: Tensor) -> float:
+    seen = watch(network, (nn.Conv2d,))
+    with torch.no_grad():
+        network(x)
+    return sum(out.shape[1] * least_eigenvalue(out) for _, out in seen)
+
+
+def plain_stability(network: CellNetwork, x: Tensor) -> float:
+    seen = watch(network, (Cell, Reduction))
+    network.requires_grad_(False)
+    network(x.clone().requires_grad_())
+    scores = []
+    for given, out in seen:
+        if out is given:
+            continue
+        signs = torch.empty_like(out).bernoulli_(0.5).mul_(2.0).sub_(1.0)
+        (back,) = torch.autograd.grad(out, given, signs, retain_graph=True)
+        rows = signs.permute(0, 2, 3, 1).reshape(-1, signs.shape[1])
+        side = back.shape[-1] // out.shape[-1]
+        patches = nn.functional.pixel_unshuffle(back, side) if side > 1 else back
+        product = patches.permute(0, 2, 3, 1).reshape(len(rows), -1).T @ rows / len(rows)
+        stretch = float(torch.linalg.matrix_norm(product, 2))
+        scores.append(min(0.0, 2.5 - stretch - 1.0 / (stretch + 1e-6)))
+    return float(np.mean(scores))
+
+
+def plain_synflow(network: CellNetwork, x: Tensor) -> float:
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            parent = network.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], nn.Identity())
+    network.double()
+    weights = [p for p in network.parameters() if p.dim() > 1]
+    with torch.no_grad():
+        for weight in weights:
+            weight.abs_()
+    flow = network(torch.ones(1, *x.shape[1:], dtype=torch.float64)).sum()
+    grads = torch.autograd.grad(flow, weights, allow_unused=True)
+    pairs = zip(weights, grads, strict=True)
+    return float(np.log(sum(float((w * g).abs().sum()) for w, g in pairs if g is not None)))
+
+
+PLAIN: dict[str, Callable[[CellNetwork, Tensor], float]] = {
+    "expr": plain_expr,
+    "decorrelation": plain_decorrelation,
+    "gradient-stability": plain_stability,
+    "synflow": plain_synflow,
+    "signal-growth": plain_growth,
+}
+
+
+def plain_way(
+    space: SearchSpace, archs: list[Architecture], x: Tensor, *, last: bool
+) -> dict[str, list[float]]:
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    found: dict[str, list[float]] = {name: [] for name in PLAIN}
+    for arch in archs:
+        space.cost([arch])
+        for name, proxy in PLAIN.items():
+            found[name].append(proxy(fresh(space, arch, last), x))
+    return found
+
+
+def distinct(space: SearchSpace, count: int) -> list[Architecture]:
+    """Live classes at random, one architecture each."""
+    rows = space.canonical(space.sample_matrix(4 * count, seed=0))
+    archs = {arch.key: arch for arch in space.decode(rows) if "~" in arch.text}
+    names = ("nor_conv",)
+    live = [arch for arch in archs.values() if any(name in arch.text for name in names)]
+    return live[:count]
+
+
+def main() -> None:
+    options = parse_options(__file__, __doc__.split("\n")[0], [IMAGES])
+    torch.set_num_threads(1)
+    space = create_space("nasbench201", num_classes=10)
+    batch = real_batch(options.data, 64, 0)
+    x = batch.normalised.contiguous()
+    group, blocks = (4, 2) if options.quick else (8, 6)
+    archs = distinct(space, group * blocks)
+    scorer = Scorer(space, PARTS, batch=batch, seed=0)
+    scorer.table(archs[:1])
+    plain_way(space, archs[:1], x, last=False)
+    seconds: dict[str, list[float]] = {"ours": [], "plain": [], "plain, channels last": []}
+    ours: dict[str, list[float]] = {name: [] for name in PLAIN}
+    theirs: dict[str, list[float]] = {name: [] for name in PLAIN}
+    for i in range(blocks):
+        part = archs[i * group : (i + 1) * group]
+        began = time.process_time()
+        table = scorer.table(part)
+        seconds["ours"].append((time.process_time() - began) / group)
+        for name, last in (("plain", False), ("plain, channels last", True)):
+            began = time.process_time()
+            found = plain_way(space, part, x, last=last)
+            seconds[name].append((time.process_time() - began) / group)
+        for name in PLAIN:
+            ours[name] += table[name].tolist()
+            theirs[name] += found[name]
+        print(f"block {i + 1} of {blocks}", flush=True)
+    base = np.array(seconds["ours"])
+    rows = []
+    for name, taken in seconds.items():
+        ratios = np.array(taken) / base
+        rows.append(
+            {
+                "way": name,
+                "ms a candidate": f"{1e3 * np.median(taken):.0f}",
+                "times ours": f"{np.median(ratios):.1f}",
+                "range over blocks": f"{ratios.min():.1f} … {ratios.max():.1f}",
+            }
+        )
+    agree = [
+        {
+            "proxy": name,
+            "ρ, shared weights against fresh": f"{stats.spearmanr(ours[name], theirs[name])[0]:.3f}",
+        }
+        for name in PLAIN
+    ]
+    write_csv(options.out / "speed.csv", rows)
+    text = "\n\n".join(
+        [
+            "# Speed of the default ensemble on NAS-Bench-201",
+            f"{len(archs)} distinct cells, 64 images, 32×32, CPU seconds of one thread; ratios are"
+            " taken block by block. The reference sample of 64 is scored like any candidate by"
+            " either way and costs both the same share.",
+            markdown_table(rows),
+            markdown_table(agree),
+            f"Make it again: `python results/ranking/speed.py --data FOLDER`. {machine()}.",
+        ]
+    )
+    (options.out / "speed.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
