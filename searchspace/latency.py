@@ -65,12 +65,25 @@ class ArchitectureTable:
                     f"{source} is no table of space {space.name!r}: line {line}: {error}"
                 ) from error
         self.rows: Matrix = space.encode(archs)
-        self._by_key = dict(zip(space.keys(self.rows), latencies.values(), strict=True))
+        # What is dead in a cell still takes its time, so isomorphic ones may differ: each has its
+        # own latency, and one that was not measured that of the fastest of its class.
+        self._by_row: dict[bytes, float] = {}
+        self._by_key: dict[str, float] = {}
+        for row, key, ms in zip(self.rows, space.keys(self.rows), latencies.values(), strict=True):
+            self._by_row[row.tobytes()] = ms
+            self._by_key[key] = min(ms, self._by_key.get(key, math.inf))
 
     def latency(self, space: SearchSpace, matrix: Matrix) -> npt.NDArray[np.float64]:
-        """Milliseconds of N architectures, ``[N]``; NaN where the table has none."""
-        keys = space.keys(matrix)
-        return np.array([self._by_key.get(key, math.nan) for key in keys], dtype=np.float64)
+        """Milliseconds of N architectures, ``[N]``; NaN where the table has none.
+
+        An architecture that is not in the table takes as long as the fastest isomorphic one.
+        """
+        rows = np.ascontiguousarray(matrix, dtype=np.int64)
+        found = [self._by_row.get(row.tobytes(), math.nan) for row in rows]
+        missing = [i for i, ms in enumerate(found) if math.isnan(ms)]
+        for i, key in zip(missing, space.keys(rows[missing]), strict=True):
+            found[i] = self._by_key.get(key, math.nan)
+        return np.array(found, dtype=np.float64)
 
 
 def device_of(path: str | Path) -> str:

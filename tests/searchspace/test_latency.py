@@ -133,3 +133,16 @@ def test_costs_of_many_rows(space: SearchSpace, tmp_path: Path) -> None:
     space.attach(load_table(write(tmp_path / "d.csv", dict.fromkeys(SPACES, 1)), space))
     column = space.cost(space.enumerate_matrix())["latency:d"]
     assert np.isfinite(column).sum() == len(SPACES)
+
+
+def test_isomorphic_cells_have_latencies_of_their_own(tmp_path: Path) -> None:
+    space = create_space("nasbench201")
+    live = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    dead = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|none~2|"
+    other = "|none~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|none~1|none~2|"
+    archs = [space.parse(text) for text in (live, dead, other)]
+    assert len({arch.key for arch in archs}) == 1
+    path = tmp_path / "phone.csv"
+    path.write_text(f"arch,latency_ms\n{dead},5.0\n{live},2.0\n", encoding="utf-8")
+    space.attach(load_table(path, space))
+    assert space.cost(archs)["latency:phone"].tolist() == [2.0, 5.0, 2.0]
