@@ -190,6 +190,8 @@ def main() -> None:
             " either way and costs both the same share.",
             markdown_table(rows),
             markdown_table(agree),
+            "Fresh modules have other weights and, between stages, a shortcut at He scale where"
+            " ours is brought to variance 1, so their scores are another draw of nearly the same.",
             f"Make it again: `python results/ranking/speed.py --data FOLDER`. {machine()}.",
         ]
     )
