@@ -1,31 +1,18 @@
-"""What a benchmark found, as data and as files."""
+"""What a benchmark found, as data."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..search.files import make_folder, write_atomic
 from .controls import RULE, ControlRow
-from .measure import TRAINED
 from .metrics import Column
 from .summary import STATISTICS, ScoreRow
 
 __all__ = ["BenchmarkResult"]
-
-TABLE, PAGE, SCORES, PICTURE, CONTROLS_TABLE = (
-    "table.csv",
-    "table.md",
-    "scores.csv",
-    "tau.png",
-    "controls.csv",
-)
 
 
 @dataclass(frozen=True)
@@ -91,69 +78,6 @@ class BenchmarkResult:
             ],
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``table.csv``, ``table.md``, ``tau.png``, ``scores.csv`` and ``controls.csv``.
-
-        ``scores.csv`` holds every candidate's truth and averaged scores, so that others can
-        take their own statistics.
-
-        Raises:
-            StoreError: if the folder cannot be written.
-        """
-        from .figure import tau_figure
-        from .page import page
-
-        folder = Path(folder)
-        make_folder(folder)
-        write_atomic(folder / TABLE, _csv([_as_cells(row) for row in self.rows]))
-        write_atomic(folder / SCORES, self._scores())
-        if self.controls:
-            write_atomic(
-                folder / CONTROLS_TABLE, _csv([_control_cells(row) for row in self.controls])
-            )
-        write_atomic(folder / PAGE, page(self, PICTURE))
-        from ..search.figure_style import save_png
-
-        save_png(tau_figure(self), folder / PICTURE)
-
-    def _scores(self) -> str:
-        return _csv(
-            [
-                {"arch": arch, "truth": f"{self.truth[i]:.6g}"}
-                | {row.name: _text(float(row.values[i]), ".9g") for row in self.rows}
-                for i, arch in enumerate(self.archs)
-            ]
-        )
-
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _text(value: float, form: str) -> str:
-    return f"{value:{form}}" if math.isfinite(value) else ""
-
-
-def _as_cells(row: ScoreRow) -> dict[str, str]:
-    numbers = {key: _text(row.numbers[key], ".4f") for key in STATISTICS}
-    return {"score": row.name, "kind": row.kind} | numbers | {"failed": str(row.failed)}
-
-
-def _control_cells(row: ControlRow) -> dict[str, str]:
-    cells = {"score": row.name}
-    for teacher, tau in row.tau.items():
-        cells[f"tau {teacher}"] = _text(tau, ".4f")
-        cells[f"seed tau {teacher}"] = _text(row.seeds[teacher], ".4f")
-        cells[f"seed sd {teacher}"] = _text(row.spread[teacher], ".4f")
-        if teacher != TRAINED:
-            low, high = row.margin[teacher]
-            cells[f"margin {teacher}"] = f"{_text(low, '.4f')} to {_text(high, '.4f')}"
-    return cells | {"verdict": row.verdict}
-
-
-def _csv(rows: list[dict[str, str]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()

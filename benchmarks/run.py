@@ -165,7 +165,9 @@ def benchmark(
         sum((seeded.failures for seeded in found), Counter[tuple[str, str]]()),
     )
     if out is not None:
-        result.save(out)
+        from .saving import save  # brings matplotlib, for which not every caller waits
+
+        save(result, out)
     return result
 
 

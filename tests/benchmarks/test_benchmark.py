@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import scholarch
-from scholarch.benchmarks import measure
+from scholarch.benchmarks import measure, saving
 from scholarch.benchmarks import registry as benchmark_registry
 from scholarch.benchmarks.metrics import kendall
 from scholarch.benchmarks.result import BenchmarkResult
@@ -274,7 +274,7 @@ def test_a_finished_one_measures_nothing_again(
     assert calls == []
     assert again["expr"].numbers == first["expr"].numbers
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.[cmp]*")} == before
-    monkeypatch.setattr(BenchmarkResult, "save", lambda *_: None)
+    monkeypatch.setattr(saving, "save", lambda *_: None)
     small(data, proxies=["expr", "naswot"], out=tmp_path, seeds=3)
     assert sum(calls) == 3 * 16  # naswot with two seeds, both with the third
     calls.clear()
