@@ -21,6 +21,7 @@ from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.cells.graph import on_paths
 from scholarch.searchspace.cells.nasbench201 import cell_graph, expression
+from scholarch.searchspace.cells.nasbench201_net import Reduction
 from scholarch.searchspace.elastic import Trace
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
@@ -328,7 +329,7 @@ def test_what_leads_nowhere_is_not_run() -> None:
 
 
 def test_gradients_are_those_of_he_initialisation() -> None:
-    """The shortcuts' as well, which no batch norm follows."""
+    """The shortcuts' as well, which no batch norm follows; scoring brings them to variance 1."""
     pictures = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = Batch(pictures, torch.arange(6) % 4, 4, (0.5,) * 3, (0.3,) * 3)
     arch = SMALL.parse(MIXED)
