@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Trace, initialise
@@ -109,12 +110,15 @@ def copy_linear(elastic: ElasticLinear, plain: nn.Linear) -> None:
 def materialise(network: Network, seed: int | None) -> Network:
     """Give a network built on the meta device its memory and, from a seed, its weights.
 
-    On the meta device torch's own initialisers cost nothing and draw no random number.
+    On the meta device torch's own initialisers cost nothing and draw no random number. Built
+    under ``torch.device("meta")`` a network stays there, for whoever wants shapes alone.
 
     Args:
         network: every tensor on the meta device; changed in place.
         seed: of the He-normal weights; ``None`` leaves them unset, to be copied into.
     """
+    if torch.get_default_device().type == "meta":
+        return network
     network.to_empty(device="cpu")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -24,6 +24,7 @@ from ..elastic import (
     Trace,
     initialise,
 )
+from .residual import materialise
 
 __all__ = ["STRIDES", "BasicBlock", "CifarResNet", "ElasticCifarResNet"]
 
@@ -114,11 +115,7 @@ class CifarResNet(nn.Module):
                 setattr(self, f"layer{i}", nn.Sequential(*blocks))
                 previous = width
             self.fc = nn.Linear(previous, num_classes)
-        self.to_empty(device="cpu")
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-        initialise(self, seed=seed)
+        materialise(self, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, classes]`` of images ``[B, C, H, W]``."""

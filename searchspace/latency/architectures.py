@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInputError
+from ..errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from .space import Matrix, SearchSpace
+    from ..space import Matrix, SearchSpace
 
-__all__ = ["ArchitectureTable", "load_table"]
+__all__ = ["ArchitectureTable", "load_architecture_table"]
 
 _ARCH_COLUMNS = ("arch", "arch_str", "architecture")
 _LATENCY_COLUMNS = ("latency_ms", "latency", "ms")
@@ -86,23 +86,13 @@ class ArchitectureTable:
         return np.array(found, dtype=np.float64)
 
 
-def device_of(path: str | Path) -> str:
-    """What a table's device is called: its file's name without the ending."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".csv")
-
-
-def load_table(path: str | Path, space: SearchSpace) -> ArchitectureTable:
-    """Read a CSV table; the device is called as the file is.
-
-    One column is called ``arch`` (or ``arch_str``, ``architecture``) and holds the space's
-    notation; the latency in ms is the column ``latency_ms``, ``latency`` or ``ms``, or the
-    only other one. The file may be gzipped.
+def load_architecture_table(path: Path, space: SearchSpace, device: str) -> ArchitectureTable:
+    """Read a CSV table, as :func:`~scholarch.searchspace.latency.load_table` describes it.
 
     Raises:
         InvalidInputError: if the file cannot be read, lacks a column, repeats an
             architecture or belongs to another space.
     """
-    path = Path(path)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
@@ -136,6 +126,5 @@ def load_table(path: str | Path, space: SearchSpace) -> ArchitectureTable:
             ) from error
     if not latencies:
         raise InvalidInputError(f"latency table {path} has no line")
-    device = device_of(path)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     return ArchitectureTable(space, device, latencies, fingerprint=fingerprint, source=str(path))

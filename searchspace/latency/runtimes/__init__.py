@@ -1,0 +1,1 @@
+"""What runs a network on a device: one file a runtime, registered by its decorator."""
