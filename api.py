@@ -32,12 +32,15 @@ from .searchspace.architecture import Architecture
 from .searchspace.convnets.derived import derive_space
 from .searchspace.errors import InvalidInputError
 from .searchspace.factory import create_space
-from .searchspace.latency import load_table
+from .searchspace.latency import device_of, load_table
 from .searchspace.space import SearchSpace
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 
 __all__ = ["find_student", "list_proxies", "list_searchers", "score"]
+
+#: Costs whose option on the command line has a shorter name.
+_BOUNDS = {"peak_memory": "memory", "weight_memory": "weights"}
 
 
 def list_proxies(pattern: str = "*") -> list[str]:
@@ -142,8 +145,8 @@ def find_student(
         data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
         teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
             the bundled one by default, otherwise needed unless every proxy is teacher-free.
-        tables: latency tables, CSV files with a line an architecture; the device is called as
-            the file is.
+        tables: latency tables, of blocks (``scholarch latency build``), fitted, imported or
+            CSV files with a line an architecture; the device is called as the file is.
         budget: upper bounds by cost name, e.g. ``{"macs": 50e6, "latency:pixel3": 5.0}``;
             latencies in ms.
         proxies: what to maximise: one proxy, several (Σ log-rank), or the default ensemble.
@@ -207,6 +210,7 @@ def find_student(
             evaluations,
             seed,
             out,
+            tables,
         ),
         progress=progress,
     )
@@ -275,13 +279,18 @@ def command_line(
     evaluations: int,
     seed: int,
     out: str | Path | None,
+    tables: Sequence[str | Path] = (),
 ) -> str:
     """The shell line of a search that was started from Python, as far as there is one."""
     words = ["scholarch", "search", "--space", space.name, "--data", batch.name]
     if teacher is not None:
         words += ["--teacher", teacher.name, *([] if teacher.trained else ["--untrained"])]
+    paths = {device_of(path): str(path) for path in tables}
     for name, bound in budget.bounds.items():
-        words += [f"--max-{name}", f"{bound:.12g}"]
+        kind, _, device = name.partition(":")
+        option = _BOUNDS.get(kind, kind)
+        table = f"ms@{paths.get(device, device)}" if device else ""
+        words += [f"--max-{option}", f"{bound:.12g}{table}"]
     for name in proxies or ():
         words += ["--proxy", name]
     words += ["--searcher", searcher, "--evaluations", str(evaluations), "--seed", str(seed)]

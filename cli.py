@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_benchmark import benchmark_command
+from .cli_latency import latency_app
 from .cli_options import (
     Json,
     Plugin,
@@ -88,9 +89,12 @@ def search_command(
     max_memory: Annotated[
         str | None, typer.Option(help="Peak activation memory of one image in bytes, e.g. 1M.")
     ] = None,
+    max_weights: Annotated[
+        str | None, typer.Option(help="Bytes of all parameters in float32, e.g. 4M.")
+    ] = None,
     max_latency: Annotated[
         list[str] | None,
-        typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.csv; once a device."),
+        typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.json; once a device."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
     plugin: Plugin = None,
@@ -103,6 +107,7 @@ def search_command(
         "macs": max_macs,
         "flops": max_flops,
         "peak_memory": max_memory,
+        "weight_memory": max_weights,
     }
     try:
         budget = _amounts({name: text for name, text in bounds.items() if text is not None})
@@ -240,6 +245,7 @@ def list_command(
 
 
 app.command("benchmark")(benchmark_command)
+app.add_typer(latency_app)
 
 
 @app.command("conformance")

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .cli_options import Json, Plugin, Quiet, interrupted, load_plugins, print_json, teacher_of
+from .cli_options import (
+    Json,
+    Plugin,
+    Quiet,
+    interrupted,
+    load_plugins,
+    options_of,
+    print_json,
+    teacher_of,
+)
 
 __all__ = ["benchmark_command"]
 
@@ -97,7 +106,7 @@ def benchmark_command(
                 teacher=guide,
                 images=images,
                 resolution=resolution,
-                options=_options(option),
+                options=options_of(option),
                 workers=workers,
                 out=out,
                 command=ctx.obj or "",
@@ -113,21 +122,3 @@ def benchmark_command(
         from .benchmarks.page import print_benchmark
 
         print_benchmark(result, out)
-
-
-def _options(texts: list[str] | None) -> dict[str, Any]:
-    """``patch_size=4`` as data: whole numbers, numbers, else words."""
-    from .searchspace.errors import InvalidInputError
-
-    options: dict[str, Any] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise InvalidInputError(f"--option {text!r}; write NAME=VALUE, e.g. patch_size=4")
-        options[name] = value
-        for kind in (float, int):
-            try:
-                options[name] = kind(value)
-            except ValueError:
-                continue
-    return options

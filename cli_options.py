@@ -17,6 +17,7 @@ __all__ = [
     "finite",
     "interrupted",
     "load_plugins",
+    "options_of",
     "print_json",
     "teacher_of",
 ]
@@ -76,10 +77,32 @@ def teacher_of(
     return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
 
 
-def interrupted(out: Path) -> NoReturn:
+def options_of(texts: list[str] | None) -> dict[str, Any]:
+    """``width_mult=0.5`` as data: whole numbers, numbers, else words.
+
+    Raises:
+        InvalidInputError: if a text is no ``NAME=VALUE``.
+    """
+    from .searchspace.errors import InvalidInputError
+
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InvalidInputError(f"--option {text!r}; write NAME=VALUE, e.g. patch_size=4")
+        options[name] = value
+        for kind in (float, int):
+            try:
+                options[name] = kind(value)
+            except ValueError:
+                continue
+    return options
+
+
+def interrupted(out: Path, what: str = "scored") -> NoReturn:
     """End by Ctrl-C, with what was scored kept."""
     print(
-        f"stopped; what was scored is kept in {out}. Run the same command to go on.",
+        f"stopped; what was {what} is kept in {out}. Run the same command to go on.",
         file=sys.stderr,
     )
     raise typer.Exit(130)

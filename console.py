@@ -26,8 +26,17 @@ from .search.run import Progress as Step
 from .search.sizes import SIZE_AXES
 from .search.units import cost_text, cost_value
 from .searchspace.architecture import Architecture
+from .searchspace.latency.check import Check
+from .searchspace.latency.table import BlockTable
 
-__all__ = ["SearchConsole", "print_result", "print_scores"]
+__all__ = [
+    "BenchConsole",
+    "SearchConsole",
+    "print_check",
+    "print_latency_table",
+    "print_result",
+    "print_scores",
+]
 
 _ROWS = 15
 #: Parts of a score that still fit beside it; of more, the report shows them.
@@ -148,3 +157,92 @@ def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:
     console.print(view)
     for (row, name), reason in table.failures.items():
         console.print(f"failed: {archs[row].text} {name}: {reason}")
+
+
+class BenchConsole:
+    """Live progress of a latency bench on stderr: a bar for each thing that is done.
+
+    Args:
+        visible: ``False`` prints nothing.
+    """
+
+    def __init__(self, *, visible: bool = True) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:32}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            disable=not visible,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> BenchConsole:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tasks:
+            if kind is None:
+                self._finish()
+            self._progress.stop()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` of something are done; the thing before is over."""
+        if what not in self._tasks:
+            self._progress.start()
+            self._finish()
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done)
+
+    def _finish(self) -> None:
+        for task in self._progress.tasks:
+            self._progress.update(task.id, completed=task.total)
+
+
+def print_latency_table(table: BlockTable, path: object, *, blocks: int = 10) -> None:
+    """What a table holds: setting, overhead, the slowest blocks."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    said = ", ".join(f"{name} {value}" for name, value in table.setting.items())
+    console.print(f"{table.device}: {said}", soft_wrap=True)
+    versions = ", ".join(f"{name} {value}" for name, value in table.versions.items())
+    console.print(f"{table.host}; {versions}; {table.date}", soft_wrap=True)
+    for resolution, overhead in sorted(table.overheads.items()):
+        fitted = f", {overhead.error:.1%} off on {overhead.networks} networks"
+        console.print(
+            f"{table.space['name']} at {resolution}x{resolution}: {overhead.ms:+.3f} ms"
+            f" + {overhead.scale:.3f} x the sum of its blocks"
+            + (fitted if overhead.networks else "")
+        )
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    view.add_column("ms", justify="right")
+    view.add_column("±", justify="right")
+    view.add_column(f"the slowest of {len(table.blocks)} blocks", overflow="fold")
+    slowest = sorted(table.blocks.items(), key=lambda item: -item[1].ms)
+    for key, time in slowest[:blocks]:
+        view.add_row(f"{time.ms:.4g}", f"{time.spread:.1%}", key)
+    console.print(view)
+    console.print(f"table: {path}", soft_wrap=True)
+
+
+def print_check(check: Check, out: object) -> None:
+    """How well a table predicts held-out networks."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    numbers = check.to_json()
+    console.print(
+        f"{numbers['networks']} networks, {check.measured.min():.3g} to"
+        f" {check.measured.max():.3g} ms: MAPE {numbers['mape']:.1%},"
+        f" within 5 % {numbers['within5']:.0%}, within 10 % {numbers['within10']:.0%},"
+        f" Spearman {numbers['spearman']:.3f}"
+    )
+    console.print(
+        f"the machine against itself {numbers['retest_mape']:.1%}; predictions are"
+        f" {abs(numbers['bias']):.1%} too {'high' if numbers['bias'] > 0 else 'low'} in the median"
+    )
+    if out is not None:
+        console.print(f"picture: {out}/check.png", soft_wrap=True)

@@ -139,11 +139,13 @@ class Budget:
 def candidate_rows(space: SearchSpace, budget: Budget) -> Matrix | None:
     """Every row that can be asked for, where they can be listed, else ``None``.
 
-    A bound on a latency leaves the architectures that the tables know; without one, spaces
-    up to 200,000 are enumerated.
+    A bound on a latency leaves the architectures that the tables know, where they do not know
+    all; otherwise spaces up to 200,000 are enumerated.
     """
     if any(name.startswith("latency:") for name in budget.bounds):
-        return space.known_rows()
+        rows = space.known_rows()
+        if rows is not None:
+            return rows
     return space.enumerate_matrix() if space.size <= ENUMERABLE else None
 
 
@@ -161,7 +163,9 @@ def minimum_costs(space: SearchSpace, budget: Budget | None = None) -> dict[str,
     corners = np.stack([np.zeros_like(cardinalities), cardinalities - 1])
     start = np.concatenate([space.sample_matrix(4096, 0), corners])
     start = start[space.valid(start)]
-    return {name: _descend(space, start, name) for name in space.own_costs}
+    costs = space.cost(start)
+    known = [name for name in space.cost_names if np.isfinite(costs[name]).all()]
+    return {name: _descend(space, start, name) for name in known}
 
 
 def _neighbours(space: SearchSpace, row: Matrix) -> Matrix:

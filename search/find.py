@@ -22,6 +22,7 @@ from .budget import Budget
 from .domain import Domain
 from .engine import Engine, InProcessEngine
 from .folder import assemble, open_folder, write_outputs
+from .measured import TOP, measure, over_budget
 from .result import SearchResult
 from .run import Progress, SearchRun
 from .searchers.base import check_searcher
@@ -135,11 +136,35 @@ def search(
         info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
         info["notes"] = run.notes + notes
         result = assemble(SearchResult, store, space, settings, info, str(out) if out else None)
+        _time_front(result)
         if note := size_note(result.candidates):
             result.notes.append(note)
         if out is not None:
             write_outputs(result, out)
     return result
+
+
+def _time_front(result: SearchResult) -> None:
+    """Time the best of the front, where a latency table was built on this machine."""
+    best = sorted(result.front, key=lambda c: -c.score)[:TOP]
+    if not any(name.startswith("latency:") for name in result.settings.budget):
+        return
+    keys = {candidate.arch.key: candidate.arch.text for candidate in best}
+    before = {one.key for one in result.measured}
+    if not keys.keys() <= before:
+        result.info["measured"] = [
+            one.to_json() for one in measure(result.space, keys, result.notes)
+        ]
+    slow = over_budget(result.measured, result.settings.budget)
+    if slow:
+        result.notes.append(
+            f"{len(slow)} of the {len(keys)} best were slower than the budget when timed on this"
+            + (
+                " machine; none of them is the pick."
+                if len(slow) < len(result.front)
+                else " machine, and there is no other: the pick is over its budget."
+            )
+        )
 
 
 def _engine(

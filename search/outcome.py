@@ -15,6 +15,7 @@ import numpy as np
 from ..searchspace.architecture import Architecture
 from ..searchspace.errors import ScholarchError
 from ..searchspace.space import SearchSpace
+from .measured import Measured, over_budget, read_measured
 from .settings import RunSettings
 from .student import Student
 
@@ -85,13 +86,23 @@ class SearchOutcome:
 
     @cached_property
     def pick(self) -> Candidate | None:
-        """The best score inside the budget; of equals the cheaper, ``None`` if all failed."""
+        """The best score inside the budget; of equals the cheaper, ``None`` if all failed.
+
+        What was timed on this machine and found slower than its bound is passed over, unless
+        nothing else is left.
+        """
+        slow = over_budget(self.measured, self.settings.budget)
         best = min(
-            self.front,
+            [c for c in self.front if c.arch.key not in slow] or self.front,
             key=lambda c: (-c.score, *(c.costs[name] for name in self.objectives), c.arch.key),
             default=None,
         )
         return best
+
+    @property
+    def measured(self) -> list[Measured]:
+        """The top of the front as timed on this machine, where a table was built on it."""
+        return read_measured(self.info.get("measured"))
 
     @property
     def best(self) -> Student:
@@ -141,6 +152,7 @@ class SearchOutcome:
             "budget": self.settings.budget,
             "evaluations": len(self.candidates),
             "failures": self.failures,
+            "measured": [one.to_json() for one in self.measured],
             "notes": self.notes,
             "out": self.out,
         }

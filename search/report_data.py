@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..searchspace.architecture import Stage
 
@@ -50,6 +51,8 @@ class ReportData:
         command: the shell line that repeats the run.
         notes: what a reader must know.
         failures: reason -> count.
+        measured: rows of what was timed on this machine: notation, device, predicted, measured,
+            error and whether it is over its bound, as texts.
     """
 
     title: str
@@ -63,3 +66,4 @@ class ReportData:
     command: str
     notes: list[str]
     failures: dict[str, int]
+    measured: list[dict[str, Any]] = field(default_factory=list)

@@ -21,7 +21,7 @@ __all__ = ["MOST_ROWS", "Column", "candidate_table", "rank_table", "stage_view"]
 MOST_ROWS = 2000
 #: Shown beside the score whatever the score weighs; other proxies only on request.
 _ALWAYS_SHOWN = ("diswot-semantic", "diswot-relation")
-_EXTRA_COSTS = ("flops", "peak_memory")
+_EXTRA_COSTS = ("flops", "peak_memory", "weight_memory")
 _RANK_ROWS = 10
 #: Longest notation that stays on one line.
 _SHORT = 28

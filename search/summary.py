@@ -8,7 +8,7 @@ from ..searchspace.errors import ScholarchError
 from .outcome import Candidate, SearchOutcome
 from .report import render_report
 from .report_data import ReportCandidate, ReportData
-from .units import cost_text
+from .units import cost_text, cost_value
 
 __all__ = ["report_data", "report_html"]
 
@@ -32,7 +32,28 @@ def report_data(result: SearchOutcome) -> ReportData:
         command=str(result.info.get("command", "")),
         notes=result.notes,
         failures=result.failures,
+        measured=_measured(result),
     )
+
+
+def _measured(result: SearchOutcome) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for one in result.measured:
+        cost = f"latency:{one.device}"
+        error = (one.predicted - one.measured) / one.measured
+        rows.append(
+            {
+                "text": one.arch,
+                "long": len(one.arch) > 28,
+                "device": one.device,
+                "predicted": cost_value(cost, one.predicted),
+                "measured": cost_value(cost, one.measured),
+                "error": f"{100 * error:+.1f} %".replace("-", "\N{MINUS SIGN}"),
+                "over": one.measured > result.settings.budget.get(cost, math.inf),
+                "picked": result.pick is not None and one.key == result.pick.arch.key,
+            }
+        )
+    return rows
 
 
 def report_html(result: SearchOutcome) -> str:

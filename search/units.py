@@ -28,6 +28,7 @@ _LABELS = {
     "flops": "FLOPs",
     "depth": "depth",
     "peak_memory": "peak memory (bytes)",
+    "weight_memory": "memory of weights (bytes)",
 }
 _UNITS = {
     "params": "parameters",
@@ -35,6 +36,7 @@ _UNITS = {
     "flops": "FLOPs",
     "depth": "layers",
     "peak_memory": "bytes of peak memory",
+    "weight_memory": "bytes of weights",
 }
 
 

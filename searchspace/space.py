@@ -50,12 +50,12 @@ class LatencyTable(Protocol):
     Attributes:
         device: its name.
         fingerprint: of its contents.
-        rows: architectures that it knows, ``[N, genes]``.
+        rows: architectures that it knows, ``[N, genes]``; ``None``: every one.
     """
 
     device: str
     fingerprint: str
-    rows: Matrix
+    rows: Matrix | None
 
     def latency(self, space: SearchSpace, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Milliseconds of N architectures, ``[N]``; NaN where the table has none."""
@@ -84,8 +84,16 @@ class SearchSpace(abc.ABC):
     #: Costs that need no table. ``macs`` are multiply-accumulates of one image, ``flops`` =
     #: 2 × ``macs``, ``depth`` counts weighted layers on the longest path, ``peak_memory`` is
     #: the most bytes that one convolution or linear layer reads and writes for one image, in
-    #: float32 and without its weights (shortcuts and attention's scores are not counted).
-    own_costs: ClassVar[tuple[str, ...]] = ("params", "macs", "flops", "depth", "peak_memory")
+    #: float32 and without its weights (shortcuts and attention's scores are not counted),
+    #: ``weight_memory`` the bytes of all parameters in float32.
+    own_costs: ClassVar[tuple[str, ...]] = (
+        "params",
+        "macs",
+        "flops",
+        "depth",
+        "peak_memory",
+        "weight_memory",
+    )
 
     def __init__(
         self,
@@ -117,7 +125,7 @@ class SearchSpace(abc.ABC):
 
     @abc.abstractmethod
     def _cost(self, matrix: Matrix, resolution: int) -> Columns:
-        """Every column of :attr:`own_costs` but ``flops``, without building anything."""
+        """Params, macs, depth and peak_memory, without building anything."""
 
     @abc.abstractmethod
     def _format(self, choices: tuple[int, ...]) -> str:
@@ -179,9 +187,11 @@ class SearchSpace(abc.ABC):
         self._tables[table.device] = table
 
     def known_rows(self) -> Matrix | None:
-        """Rows that every attached table knows, ``[N, genes]``; ``None`` without a table."""
+        """Rows that every attached table knows, ``[N, genes]``; ``None``: all of the space."""
         rows: Matrix | None = None
         for table in self._tables.values():
+            if table.rows is None:
+                continue
             if rows is None:
                 rows = table.rows
             else:
@@ -331,12 +341,13 @@ class SearchSpace(abc.ABC):
             Name → float64 ``[N]`` for each of :attr:`cost_names`. ``params`` count trainable
             parameters, ``macs`` multiply-accumulates of convolutions, linear layers and
             attention's two products for one image (what most papers print as FLOPs), ``flops`` =
-            2 × ``macs``;
+            2 × ``macs``; ``peak_memory`` and ``weight_memory`` are bytes;
             ``latency:<device>`` are ms, NaN where the table does not know the architecture.
         """
         matrix = archs if isinstance(archs, np.ndarray) else self.encode(archs)
         columns = self._cost(matrix, self.resolution if resolution is None else resolution)
         columns["flops"] = 2.0 * columns["macs"]
+        columns["weight_memory"] = BYTES * columns["params"]
         for device, table in self._tables.items():
             columns[f"latency:{device}"] = table.latency(self, matrix)
         return {name: columns[name] for name in self.cost_names}

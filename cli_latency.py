@@ -1,0 +1,220 @@
+"""The commands ``scholarch latency …``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .cli_options import (
+    Json,
+    Plugin,
+    Quiet,
+    interrupted,
+    load_plugins,
+    options_of,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from .searchspace.latency.runtimes.base import Runtime
+    from .searchspace.latency.table import BlockTable
+    from .searchspace.space import SearchSpace
+
+__all__ = ["latency_app"]
+
+latency_app = typer.Typer(
+    name="latency",
+    help="Latency tables: measure a device's blocks, predict whole networks, check how well.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Space = Annotated[str, typer.Option(help="scholarch list spaces.")]
+Resolution = Annotated[
+    list[int] | None,
+    typer.Option(help="Of the images, in pixels; several: in between is interpolated."),
+]
+Classes = Annotated[int, typer.Option(help="Outputs of the classifier.")]
+Option = Annotated[list[str] | None, typer.Option(help="Option of the space, e.g. width_mult=0.5.")]
+Threads = Annotated[int, typer.Option(help="Of one call; the process is kept on as many cores.")]
+Batch = Annotated[int, typer.Option(help="Images in a call.")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Accelerator = Annotated[str, typer.Option(help="cpu or cuda.")]
+Out = Annotated[Path, typer.Option(help="File of the table; what it holds is not measured again.")]
+Table = Annotated[Path, typer.Option(help="A table that latency build wrote.")]
+
+
+@latency_app.command("build")
+def build_command(
+    space: Space,
+    device: Annotated[str, typer.Option(help="What this machine is called.")],
+    out: Out,
+    runtime: Annotated[str, typer.Option(help="torch, torch-compile or onnxruntime.")] = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    dtype: Dtype = "float32",
+    accelerator: Accelerator = "cpu",
+    resolution: Resolution = None,
+    classes: Classes = 10,
+    option: Option = None,
+    seconds: Annotated[float, typer.Option(help="To spend timing at each resolution.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Of the networks that are timed.")] = 0,
+    plugin: Plugin = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure every block of a space on this machine, inside running networks.
+
+    A stopped build goes on when the same command is run again.
+    """
+    load_plugins(plugin)
+    from .console import BenchConsole, print_latency_table
+    from .search.files import make_folder, write_atomic
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.latency.build import build_table
+    from .searchspace.latency.load import load_block_table
+    from .searchspace.latency.runtimes.base import Setting, create_runtime
+
+    if not 1.0 <= seconds <= 86_400.0:
+        raise InvalidInputError(f"--seconds {seconds:g}; need from 1 to 86,400")
+    spaces = _spaces(space, resolution, classes, option)
+    bench = create_runtime(runtime, Setting(threads, batch, dtype, accelerator))
+    make_folder(out.parent)
+    add_to = load_block_table(out) if out.exists() else None
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        with BenchConsole(visible=not (quiet or as_json)) as console:
+            table = build_table(
+                spaces,
+                device,
+                bench,
+                add_to=add_to,
+                partial=partial,
+                seconds=seconds,
+                seed=seed,
+                progress=console.update,
+            )
+    except KeyboardInterrupt:
+        interrupted(partial, "timed")
+    write_atomic(out, table.dumps())
+    if as_json:
+        print_json(_summary(table, out))
+    elif not quiet:
+        print_latency_table(table, out)
+
+
+@latency_app.command("check")
+def check_command(
+    table: Table,
+    networks: Annotated[int, typer.Option(help="Held-out whole networks to measure.")] = 100,
+    resolution: Annotated[int | None, typer.Option(help="[default: the table's first]")] = None,
+    seconds: Annotated[float, typer.Option(help="To spend timing.")] = 120.0,
+    seed: Annotated[int, typer.Option(help="Of the networks.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for check.csv and check.png.")] = None,
+    plugin: Plugin = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure networks that the table was not built from, and compare what it predicts."""
+    load_plugins(plugin)
+    from .console import BenchConsole, print_check
+    from .search.latency_figure import save_check
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.latency.check import check_table
+    from .searchspace.latency.load import load_block_table
+
+    if not 1.0 <= seconds <= 86_400.0:
+        raise InvalidInputError(f"--seconds {seconds:g}; need from 1 to 86,400")
+    read = load_block_table(table)
+    space = _space_of(read, resolution)
+    with BenchConsole(visible=not (quiet or as_json)) as console:
+        found = check_table(
+            read,
+            space,
+            _runtime_of(read),
+            networks=networks,
+            seconds=seconds,
+            seed=seed,
+            progress=console.update,
+        )
+    if out is not None:
+        save_check(found, read, out)
+    if as_json:
+        print_json(found.to_json())
+    elif not quiet:
+        print_check(found, out)
+
+
+@latency_app.command("show")
+def show_command(
+    table: Table,
+    blocks: Annotated[int, typer.Option(help="How many of the slowest blocks.")] = 10,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a table holds: device, setting, overhead, its slowest blocks."""
+    from .console import print_latency_table
+    from .searchspace.latency.load import load_block_table
+
+    read = load_block_table(table)
+    if as_json:
+        print_json(_summary(read, table))
+    elif not quiet:
+        print_latency_table(read, table, blocks=blocks)
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def _spaces(
+    name: str, resolutions: list[int] | None, classes: int, option: list[str] | None
+) -> list[SearchSpace]:
+    from .searchspace.factory import create_space
+
+    options: dict[str, Any] = {"num_classes": classes, **options_of(option)}
+    if not resolutions:
+        return [create_space(name, **options)]
+    return [create_space(name, **options, resolution=r) for r in dict.fromkeys(resolutions)]
+
+
+def _space_of(table: BlockTable, resolution: int | None) -> SearchSpace:
+    from .searchspace.factory import create_space
+
+    spec = dict(table.space)
+    if resolution is not None:
+        spec["resolution"] = resolution
+    return create_space(spec.pop("name"), **spec)
+
+
+def _runtime_of(table: BlockTable) -> Runtime:
+    """The runtime a table was measured on; refused on another machine."""
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.latency.build import host_words
+    from .searchspace.latency.runtimes.base import Setting, create_runtime
+
+    setting = dict(table.setting)
+    name = str(setting.pop("runtime"))
+    if table.host != host_words():
+        raise InvalidInputError(
+            f"latency table {table.source} was measured on {table.host}, this machine is"
+            f" {host_words()}; check it there"
+        )
+    return create_runtime(name, Setting(**setting))
+
+
+def _summary(table: BlockTable, path: Path) -> dict[str, Any]:
+    overheads = table.to_json()["overheads"]
+    return {
+        "table": str(path),
+        "device": table.device,
+        "setting": table.setting,
+        "versions": table.versions,
+        "host": table.host,
+        "date": table.date,
+        "space": table.space,
+        "unit": "ms",
+        "blocks": len(table.blocks),
+        "overheads": overheads,
+    }
