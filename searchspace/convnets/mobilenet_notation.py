@@ -8,17 +8,15 @@ without spaces is written, which once-for-all's ``set_active_subnet`` takes.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..literals import quoted, read_dict
 
 __all__ = ["read", "write"]
-
-_LONGEST = 4096  # characters; the parsers below should never see a book
 
 Lists = dict[str, list[int] | None]
 """``ks``, ``e`` and ``d``; ``None`` where the text leaves one out."""
@@ -48,19 +46,15 @@ def read(text: str, *, blocks: int, stages: int, width_mult: float) -> Lists:
     entries = _entries(text)
     if unknown := sorted(set(entries) - {"ks", "e", "d", "r", "wid"}):
         raise InvalidInputError(
-            f"unknown entry {unknown[0]!r} in {_short(text)}; known: ks, e, d, r, wid"
+            f"unknown entry {unknown[0]!r} in {quoted(text)}; known: ks, e, d, r, wid"
         )
     wid = entries.get("wid")
     if any(w not in (None, 0, width_mult) for w in (wid if isinstance(wid, list) else [wid])):
         raise InvalidInputError(
-            f"wid = {wid!r} in {_short(text)}; this space has width_mult = {width_mult:g}"
+            f"wid = {wid!r} in {quoted(text)}; this space has width_mult = {width_mult:g}"
         )
     lengths = {"ks": blocks, "e": blocks, "d": stages}
     return {name: _numbers(name, entries.get(name), n, text) for name, n in lengths.items()}
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "…")
 
 
 def _entries(text: str) -> Mapping[str, Any]:
@@ -69,16 +63,11 @@ def _entries(text: str) -> Mapping[str, Any]:
         return dict(zip(("ks", "e", "d"), bare.groups(), strict=True))
     if re.fullmatch(r"(?:[a-z]+=[0-9]+(?:[,; ]+|$))+", text):
         return dict(part.split("=") for part in re.split(r"[,; ]+", text) if part)
-    if text.startswith("{") and len(text) <= _LONGEST:
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                entries = parse(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-            if isinstance(entries, dict) and all(isinstance(key, str) for key in entries):
-                return entries
+    entries = read_dict(text)
+    if entries is not None and all(isinstance(key, str) for key in entries):
+        return entries
     raise InvalidInputError(
-        f"{_short(text)} is no once-for-all architecture; write it like"
+        f"{quoted(text)} is no once-for-all architecture; write it like"
         ' {"ks": [7, 3, …], "e": [6, 4, …], "d": [2, 4, …]} or ks=73…,e=64…,d=24…'
     )
 
@@ -92,9 +81,9 @@ def _numbers(name: str, entry: Any, length: int, text: str) -> list[int] | None:
     elif type(entry) is int:
         entry = [entry] * length
     if not isinstance(entry, list | tuple) or any(type(value) is not int for value in entry):
-        raise InvalidInputError(f"{name} in {_short(text)} is no list of whole numbers")
+        raise InvalidInputError(f"{name} in {quoted(text)} is no list of whole numbers")
     if len(entry) != length:
         raise InvalidInputError(
-            f"{name} in {_short(text)} holds {len(entry)} numbers; this space needs {length}"
+            f"{name} in {quoted(text)} holds {len(entry)} numbers; this space needs {length}"
         )
     return list(entry)

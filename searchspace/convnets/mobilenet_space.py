@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..architecture import Architecture, Gene
+from ..conditional import ConditionalSpace
 from ..errors import InvalidInputError
 from ..space import Matrix
 from . import mobilenet_notation
@@ -23,7 +24,7 @@ from .staged import Count, Part, StagedSpace, Tally, check_width_mult, halved
 __all__ = ["MobileNetSpace"]
 
 
-class MobileNetSpace(StagedSpace):
+class MobileNetSpace(ConditionalSpace, StagedSpace):
     """MobileNets of one configuration.
 
     Genes: the depth of each stage, then the kernel of each block, then its expand ratio;
@@ -101,28 +102,12 @@ class MobileNetSpace(StagedSpace):
         return matrix[:, column] if column is not None else np.zeros(len(matrix), np.int64)
 
     def _active(self, matrix: Matrix) -> npt.NDArray[np.bool_]:
-        """Which genes have an effect, ``[N, genes]``."""
         active = np.ones(matrix.shape, dtype=np.bool_)
         for b, (i, j) in enumerate(self._blocks):
             for kind in ("ks", "e"):
                 if (column := self._columns.get((kind, b))) is not None:
                     active[:, column] = self._depth(matrix, i) > j
         return active
-
-    def canonical(self, matrix: Matrix) -> Matrix:
-        return np.where(self._active(matrix), matrix, 0)
-
-    def mutate(self, matrix: Matrix, rng: np.random.Generator, rate: float | None = None) -> Matrix:
-        """As the base class has it, but never a network equal to its parent."""
-        children = super().mutate(matrix, rng, rate)
-        active = self._active(matrix)
-        same = self.canonical(children) == np.where(active, matrix, 0)
-        idle = np.flatnonzero(same.all(axis=1))
-        # The largest of uniform numbers on the active genes falls on each equally often.
-        gene = np.where(active[idle], rng.random((len(idle), len(self.genes))), -1.0).argmax(axis=1)
-        count = self._cardinalities[gene]
-        children[idle, gene] = (matrix[idle, gene] + rng.integers(1, count)) % count
-        return children
 
     def _shape(self, arch: Architecture) -> Shape:
         return self._shape_of_row(self.encode([arch]))

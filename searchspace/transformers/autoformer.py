@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..architecture import Architecture, Gene
+from ..conditional import ConditionalSpace
 from ..convnets.staged import Part, StagedSpace, check_width_mult, divisible
 from ..space import Matrix, register_space
 from .autoformer_net import ElasticVisionTransformer, VisionTransformer, ViTShape
@@ -45,7 +46,7 @@ def _scaled(width_mult: float) -> tuple[int, ...]:
     return tuple(dims)
 
 
-class AutoFormerSpace(StagedSpace):
+class AutoFormerSpace(ConditionalSpace, StagedSpace):
     """ViTs of one width, 12 to 14 layers, each with its heads and feed-forward ratio.
 
     Genes: width, depth, the ratio of each of 14 layers (in tenths), then its heads. Genes of
@@ -87,30 +88,14 @@ class AutoFormerSpace(StagedSpace):
     # ------------------------------------------------------------------ the matrix
 
     def _active(self, matrix: Matrix) -> npt.NDArray[np.bool_]:
-        """Which genes have an effect, ``[N, genes]``."""
         layers = np.arange(LAYERS) < np.array(DEPTHS)[matrix[:, 1], None]
         always = np.ones((len(matrix), 2), dtype=np.bool_)
         return np.concatenate([always, layers, layers], axis=1)
-
-    def canonical(self, matrix: Matrix) -> Matrix:
-        return np.where(self._active(matrix), matrix, 0)
 
     def decode(self, matrix: Matrix) -> list[Architecture]:
         matrix = np.asarray(matrix, dtype=np.int64).reshape(-1, len(self.genes))
         # The notation has no place for what is not there.
         return super().decode(self.canonical(matrix) if self.valid(matrix).all() else matrix)
-
-    def mutate(self, matrix: Matrix, rng: np.random.Generator, rate: float | None = None) -> Matrix:
-        """As the base class has it, but never a network equal to its parent."""
-        children = super().mutate(matrix, rng, rate)
-        active = self._active(matrix)
-        same = self.canonical(children) == np.where(active, matrix, 0)
-        idle = np.flatnonzero(same.all(axis=1))
-        # The largest of uniform numbers on the active genes falls on each equally often.
-        gene = np.where(active[idle], rng.random((len(idle), len(self.genes))), -1.0).argmax(axis=1)
-        count = self._cardinalities[gene]
-        children[idle, gene] = (matrix[idle, gene] + rng.integers(1, count)) % count
-        return children
 
     def _shape(self, arch: Architecture) -> ViTShape:
         dim, depth, *rest = (int(v) for v in self.values(self.encode([arch]))[0])

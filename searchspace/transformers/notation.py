@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..literals import quoted, read_dict
 
 __all__ = ["choose", "numbers", "read", "write"]
-
-_LONGEST = 4096  # characters; the parsers below should never see a book
 
 
 def write(entries: Mapping[str, Any]) -> str:
     """JSON without spaces, in the order given."""
     return json.dumps(entries, separators=(",", ":"))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "…")
 
 
 def read(text: str, names: Sequence[str], example: str) -> dict[str, Any]:
@@ -34,24 +28,18 @@ def read(text: str, names: Sequence[str], example: str) -> dict[str, Any]:
     Raises:
         InvalidInputError: if it is no dict or its entries are others.
     """
-    if text.startswith("{") and len(text) <= _LONGEST:
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                entries = parse(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-            if not isinstance(entries, dict):
-                break
-            for name in names:
-                if name not in entries:
-                    raise InvalidInputError(f"{_short(text)} lacks {name}; write {example}")
-            if len(entries) > len(names):
-                extra = next(name for name in entries if name not in names)
-                raise InvalidInputError(
-                    f"unknown entry {extra!r} in {_short(text)}; known: {', '.join(names)}"
-                )
-            return entries
-    raise InvalidInputError(f"{_short(text)} is no ViT-Bench architecture; write {example}")
+    entries = read_dict(text)
+    if entries is None:
+        raise InvalidInputError(f"{quoted(text)} is no ViT-Bench architecture; write {example}")
+    for name in names:
+        if name not in entries:
+            raise InvalidInputError(f"{quoted(text)} lacks {name}; write {example}")
+    if len(entries) > len(names):
+        extra = next(name for name in entries if name not in names)
+        raise InvalidInputError(
+            f"unknown entry {extra!r} in {quoted(text)}; known: {', '.join(names)}"
+        )
+    return entries
 
 
 def numbers(name: str, entry: Any, length: int) -> list[float]:
