@@ -46,8 +46,11 @@ class NSGA2Searcher(Searcher):
         self._fitness = type("Fitness", (base.Fitness,), {"weights": (-1.0,) * objectives})
         self._population: list[_Individual] = []
         self._told: set[bytes] = set()
+        #: Rows of the population, best first; empty until a tournament asks for it.
+        self._order: list[Matrix] = []
 
     def tell(self, rows: Matrix, objectives: npt.NDArray[np.float64]) -> None:
+        self._order = []
         for row, values in zip(rows, objectives, strict=True):
             if row.tobytes() in self._told or not np.isfinite(values).all():
                 continue
@@ -85,11 +88,12 @@ class NSGA2Searcher(Searcher):
 
     def _tournament(self, n: int) -> Matrix:
         """Winners of ``n`` binary tournaments by front, then by crowding distance."""
-        fronts = tools.sortNondominated(self._population, len(self._population))
-        order = [
-            individual
-            for front in fronts
-            for individual in sorted(front, key=lambda i: -i.fitness.crowding_dist)
-        ]
-        pairs = self.rng.integers(0, len(order), size=(n, 2))
-        return np.stack([order[i].row for i in pairs.min(axis=1)])
+        if not self._order:
+            fronts = tools.sortNondominated(self._population, len(self._population))
+            self._order = [
+                individual.row
+                for front in fronts
+                for individual in sorted(front, key=lambda i: -i.fitness.crowding_dist)
+            ]
+        pairs = self.rng.integers(0, len(self._order), size=(n, 2))
+        return np.stack([self._order[i] for i in pairs.min(axis=1)])

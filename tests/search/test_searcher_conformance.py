@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from scholarch.proxies.batch import Batch
+from scholarch.search.budget import Budget
+from scholarch.search.domain import Domain
 from scholarch.search.result import SearchResult
 from scholarch.search.searchers import base
 from scholarch.search.searchers.base import describe_searcher, list_searchers
+from scholarch.search.searchers.nsga2 import NSGA2Searcher
 from scholarch.searchspace.errors import UnknownNameError
+from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.space import Matrix
 from scholarch.testing.searcher_suite import (
     S0,
     TestEverySearcher,  # noqa: F401 (collected here)
@@ -81,3 +86,28 @@ def test_unknown_searcher(batch: Batch) -> None:
         find(batch, "nsga3")
     with pytest.raises(UnknownNameError):
         describe_searcher("nsga3")
+
+
+class Forgetful(NSGA2Searcher):
+    """Sorts its population for every tournament."""
+
+    def _tournament(self, n: int) -> Matrix:
+        self._order = []
+        return super()._tournament(n)
+
+
+def test_nsga2_remembers_its_order_between_tells() -> None:
+    """Draw for draw as if it sorted anew."""
+    space = create_space("resnet-cifar")
+    asked: dict[type[NSGA2Searcher], list[Matrix]] = {}
+    for kind in (NSGA2Searcher, Forgetful):
+        searcher = kind(Domain(space, Budget({})), space.sample_matrix(20, 0), 2, 3)
+        asked[kind] = []
+        for _ in range(8):
+            rows = searcher.ask(16)
+            costs = space.cost(rows)
+            searcher.tell(rows, np.stack([-costs["depth"], costs["macs"]], axis=1))
+            asked[kind].append(rows)
+    remembered, sorted_anew = (np.concatenate(rows) for rows in asked.values())
+    assert len(remembered) == 8 * 16 - 12  # of the second ask only four rows were initial ones
+    assert remembered.tobytes() == sorted_anew.tobytes()
