@@ -37,12 +37,16 @@ def _proxies(pattern: str) -> list[dict[str, str]]:
         )
     for name in ENSEMBLES.names(pattern):
         ensemble = ENSEMBLES[name]
+        formula = " + ".join(
+            part if weight == 1.0 else f"{weight:g} {part}"
+            for part, weight in ensemble.weight_of.items()
+        )
         rows.append(
             {
                 "name": name,
                 "needs": ", ".join(ensemble.parts),
                 "source": "",
-                "about": f"{ensemble.summary}, version {ensemble.version}",
+                "about": f"{ensemble.summary}, version {ensemble.version}: {formula}",
             }
         )
     return rows

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from ..search.errors import StoreError
-from ..search.files import make_folder
+from ..search.folder import held
 from ..search.run import Progress
 from ..search.settings import ScoreRule
 from ..search.store import RunStore
@@ -30,6 +28,7 @@ __all__ = ["benchmark"]
 
 STORE = "scores.sqlite"
 SIZES = ("params", "macs", "depth")
+MOST_WORKERS = 256
 
 
 def benchmark(
@@ -94,6 +93,8 @@ def benchmark(
     for what, value, least in (("seeds", seeds, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidInputError(f"{what} = {value!r}; need a whole number of at least {least}")
+    if workers > MOST_WORKERS:
+        raise InvalidInputError(f"workers = {workers}; need a whole number up to {MOST_WORKERS}")
     definition = get_benchmark(name)
     folder = Path(data).expanduser()
     table = definition.read(folder)
@@ -101,8 +102,6 @@ def benchmark(
     numbers = range(seed, seed + seeds)
     batches = images_of(folder, images, size, numbers)
     scored, quoted = spaces_of(definition, batches[0], resolution, options)
-    rules = rules_of(proxies, scored.family)
-    guided = [rule for rule in rules if any(map(takes_teacher, rule.parts))]
     rules = rules_of(proxies, scored.family)
     guided = [rule for rule in rules if any(map(takes_teacher, rule.parts))]
     candidates = select(
@@ -184,21 +183,8 @@ def _opened(out: str | Path | None) -> Iterator[RunStore]:
             yield store
         return
     folder = Path(out)
-    make_folder(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another process writes to {folder}; wait for it, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
-    try:
-        with closing(RunStore(folder / STORE)) as store:
-            yield store
-    finally:
-        lock.release()
+    with held(folder), closing(RunStore(folder / STORE)) as store:
+        yield store
 
 
 def _scores(

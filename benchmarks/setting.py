@@ -62,8 +62,15 @@ def rules_of(names: Sequence[str] | None, family: str) -> list[ScoreRule]:
 
     Raises:
         UnknownNameError: if one is unknown.
+        InvalidInputError: if one names no proxy at all.
     """
     names = names or (DEFAULT, *ensemble_for(DEFAULT, family).parts)
+    for name in names:
+        if not all(name.split(_PLUS)):
+            raise InvalidInputError(
+                f"score {name!r} lacks a proxy; write one proxy, an ensemble, or proxies joined by"
+                f" {_PLUS}, as in macs{_PLUS}expr"
+            )
     return [ScoreRule.of(name.split(_PLUS), family) for name in dict.fromkeys(names)]
 
 
@@ -99,6 +106,11 @@ def spaces_of(
         resolution: to which images are resized; default the benchmark's, else the images' own.
         options: more of the scored space's, over the benchmark's own.
     """
+    if "name" in (options or {}):
+        raise InvalidInputError(
+            f"option name = {(options or {})['name']!r}: a benchmark is of its own space,"
+            f" {benchmark.space!r}; leave the option out"
+        )
     own = {
         "num_classes": batch.num_classes,
         "resolution": int(batch.images.shape[-1]),

@@ -16,6 +16,12 @@ __all__ = ["BUDGETS", "STATISTICS", "Judge", "ScoreRow", "averaged"]
 #: Budgets that regret is told for: quantiles of the candidates' MACs.
 BUDGETS = (0.25, 0.5, 0.75, 1.0)
 
+
+def _regret(share: float) -> str:
+    """Key of the regret under a budget: ``regret_25`` for a quarter."""
+    return f"regret_{100 * share:.0f}"
+
+
 #: Key → what it is, in the order of tables. All but ``seed_*`` and ``self_rho`` are of the score
 #: averaged over seeds.
 STATISTICS = {
@@ -31,7 +37,7 @@ STATISTICS = {
     "tau_in_macs": "τ inside strata of equal MACs, their mean",
     "pairs": f"pairs of |Δ ln params| < {metrics.EQUAL_SIZE} in the right order, share",
     **{
-        f"regret_{share:.0%}".rstrip("%"): (
+        _regret(share): (
             f"points of accuracy lost against the best within a budget of the {share:.0%} quantile"
             " of MACs"
         )
@@ -114,7 +120,7 @@ class Judge:
             "tau_in_macs": metrics.stratified_kendall(mean, truth, self._by_macs),
             "pairs": metrics.pair_accuracy(mean, truth, self._params)[0],
             **{
-                f"regret_{share:.0%}".rstrip("%"): metrics.regret(
+                _regret(share): metrics.regret(
                     mean, truth, self._macs, float(np.quantile(self._macs, share))
                 )
                 for share in BUDGETS

@@ -24,6 +24,7 @@ __all__ = [
     "merged",
     "read_json",
     "read_rows",
+    "read_tables",
     "truth_table",
 ]
 
@@ -145,6 +146,20 @@ def truth_table(
         path.name,
         _groups(rows, group, path) if group in heads else None,
     )
+
+
+def read_tables(folder: Path, stem: str) -> TruthTable:
+    """All files of a benchmark as one table: ``arch``, ``params``, ``macs``, else accuracies.
+
+    Args:
+        folder: where they are.
+        stem: with which their names begin.
+
+    Raises:
+        InvalidInputError: if there is none, or one cannot be read.
+    """
+    files = find_files(folder, stem)
+    return merged([truth_table(path, arch="arch", others=("params", "macs")) for path in files])
 
 
 def accuracies(rows: Sequence[Mapping[str, Any]], name: str, path: Path) -> Column:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..searchspace.errors import InvalidInputError
 from ..searchspace.registry import Registry
 
 __all__ = ["DEFAULT", "ENSEMBLES", "TEACHER_SIMILARITIES", "Ensemble", "ensemble_for"]
@@ -92,5 +93,12 @@ def ensemble_for(name: str, family: str) -> Ensemble:
 
     Raises:
         UnknownNameError: if there is none.
+        InvalidInputError: if it is another family's default.
     """
+    if name.startswith(f"{DEFAULT}-") and name in ENSEMBLES and name != f"{DEFAULT}-{family}":
+        raise InvalidInputError(
+            f"{name!r} is the default of another family of networks than this space's, {family};"
+            f" write {DEFAULT!r}, which is each family's own, or the parts"
+            f" {', '.join(ENSEMBLES[name].parts)}"
+        )
     return ENSEMBLES[f"{name}-{family}" if f"{name}-{family}" in ENSEMBLES else name]

@@ -23,7 +23,7 @@ from .run import collect
 from .settings import RunSettings
 from .store import RunStore, StoreError
 
-__all__ = ["load_outcome", "open_folder", "save_outcome", "write_outputs"]
+__all__ = ["held", "load_outcome", "open_folder", "save_outcome", "write_outputs"]
 
 RUN, STORE, PARETO, REPORT, STUDENT = (
     "run.json",
@@ -93,6 +93,29 @@ def write_run(folder: Path, settings: RunSettings, *, finished: bool, **info: An
 
 
 @contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A folder, made if it is not there, that no other process writes to until the block ends.
+
+    Raises:
+        StoreError: if another process holds it or it cannot be written.
+    """
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / _LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another run is writing to {folder}; wait for it, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def open_folder(folder: Path, settings: RunSettings, info: dict[str, Any]) -> Iterator[RunStore]:
     """A run's store, ready to write, held against other processes until the block ends.
 
@@ -109,17 +132,7 @@ def open_folder(folder: Path, settings: RunSettings, info: dict[str, Any]) -> It
             more evaluations than asked for.
         StoreError: if another run holds it or it cannot be written.
     """
-    make_folder(folder)
-    try:
-        lock = FileLock(folder / _LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another run is writing to {folder}; wait for it, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
-    try:
+    with held(folder):
         before = _admit(folder, settings, info["evaluations"])
         info |= {name: before[name] for name in ("started", "seconds") if name in before}
         if not before:
@@ -133,8 +146,6 @@ def open_folder(folder: Path, settings: RunSettings, info: dict[str, Any]) -> It
             yield store
         finally:
             store.close()
-    finally:
-        lock.release()
 
 
 def _admit(folder: Path, settings: RunSettings, evaluations: int) -> dict[str, Any]:

@@ -399,11 +399,15 @@ WORDS = [
     ("resnet-cifar-s0 --seeds 0", "seeds = 0; need a whole number of at least 1"),
     ("resnet-cifar-s0 --seed -1", "seed = -1; need a whole number of at least 0"),
     ("resnet-cifar-s0 --workers 0", "workers = 0; need"),
+    ("resnet-cifar-s0 --workers 257", "workers = 257; need a whole number up to 256"),
     ("resnet-cifar-s0 --size 1", "batch size 1; need"),
     ("resnet-cifar-s0 --half even", "tells no isomorphism groups"),
     ("resnet-cifar-s0 --half some", "unknown half 'some'"),
     ("resnet-cifar-s0 --proxy naswat", "unknown proxy 'naswat'; did you mean naswot"),
     ("resnet-cifar-s0 --proxy macs+ensemble", "'ensemble' is a combination already"),
+    ("resnet-cifar-s0 --proxy macs+", "score 'macs+' lacks a proxy; write one proxy"),
+    ("resnet-cifar-s0 --proxy ensemble-transformer", "convnet; write 'ensemble'"),
+    ("resnet-cifar-s0 --option name=x", "option name = 'x': a benchmark is of its own space"),
     ("resnet-cifar-s0 --option patch_size", "--option 'patch_size'; write NAME=VALUE"),
     ("resnet-cifar-s0 --option patch_size=4", "patch_size"),
     ("resnet-cifar-s0 --resolution 0", "resolution = 0"),
@@ -430,4 +434,4 @@ def test_a_folder_in_use(cli: Callable[..., tuple[int, str, str]], tmp_path: Pat
     with FileLock(tmp_path / ".lock"):
         code, _, err = cli("resnet-cifar-s0 --seeds 1 --proxy macs", "--out", tmp_path)
     assert code == 2
-    assert "another process writes to" in err
+    assert "another run is writing to" in err
