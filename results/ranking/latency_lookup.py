@@ -7,7 +7,6 @@ class have one score, and whoever has the choice deploys the fastest.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from _common import Column, write_csv
-from deap import tools
 
 from scholarch.benchmarks.measure import TRAINED, Measurement, SeedScores
 from scholarch.benchmarks.registry import get_benchmark
@@ -30,8 +28,6 @@ from scholarch.search.domain import Domain
 from scholarch.search.engine import Engine
 from scholarch.search.find import REFERENCE_SIZE
 from scholarch.search.run import SearchRun
-from scholarch.search.searchers.base import register_searcher
-from scholarch.search.searchers.nsga2 import NSGA2Searcher
 from scholarch.search.settings import RunSettings, ScoreRule
 from scholarch.search.store import RunStore
 from scholarch.searchspace.architecture import Architecture
@@ -43,8 +39,7 @@ from scholarch.searchspace.space import Columns, Matrix, SearchSpace
 TABLE = "nasbench201_open_half.csv.gz"
 LATENCIES = "nasbench201_latency_open_half.csv.gz"
 TRUTHS = ("cifar10", "cifar100")
-#: ``nsga2`` in all but speed.
-SEARCHER = "nsga2-remembering"
+SEARCHER = "nsga2"
 #: Of the representative, as scored; needs no measuring.
 PARAMS = "params"
 
@@ -81,7 +76,7 @@ def read_cells(data: Path, space: SearchSpace, devices: Sequence[str]) -> Cells:
     )
 
 
-class _Stored(Measurement):
+class Stored(Measurement):
     """Reads what was measured, and measures nothing."""
 
     def _engine(self, proxies: Sequence[str], *_: object) -> Engine:
@@ -97,7 +92,7 @@ def read_scores(
     """What ``scholarch benchmark nasbench201 --out FOLDER`` measured, seed by seed."""
     space = scored_space(data, size)
     with closing(RunStore(folder / STORE, readonly=True)) as store:
-        stored = _Stored(space, cells.archs, [r for r in rules if r.name != PARAMS], store)
+        stored = Stored(space, cells.archs, [r for r in rules if r.name != PARAMS], store)
         found = [
             stored.seed(seed, batch, {})
             for seed, batch in enumerate(images_of(data, None, size, range(seeds)))
@@ -121,30 +116,6 @@ def remember(space: SearchSpace) -> None:
         return {name: column[matrix @ PLACES] for name, column in costs.items()}
 
     vars(space).update(keys=keys_of, cost=cost_of)
-
-
-@register_searcher(SEARCHER)
-class _Remembering(NSGA2Searcher):
-    """``nsga2``, draw for draw, that sorts its population once between two tells."""
-
-    def __init__(self, domain: Domain, initial: Matrix, objectives: int, seed: int) -> None:
-        super().__init__(domain, initial, objectives, seed)
-        self._order: list[Matrix] = []
-
-    def tell(self, rows: Matrix, objectives: Column) -> None:
-        super().tell(rows, objectives)
-        self._order = []
-
-    def _tournament(self, n: int) -> Matrix:
-        if not self._order:
-            fronts = tools.sortNondominated(self._population, len(self._population))
-            self._order = [
-                individual.row
-                for front in fronts
-                for individual in sorted(front, key=lambda i: -i.fitness.crowding_dist)
-            ]
-        pairs = self.rng.integers(0, len(self._order), size=(n, 2))
-        return np.stack([self._order[i] for i in pairs.min(axis=1)])
 
 
 class Lookup:
@@ -180,6 +151,23 @@ class Lookup:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The sample that ranks are taken against.
+
+    Attributes:
+        size: architectures.
+        whole: drawn from all that the table knows, not from those inside the budget. Those
+            outside are scored as well, so that as many fewer evaluations are left.
+    """
+
+    size: int = REFERENCE_SIZE
+    whole: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.size} {'of all' if self.whole else 'inside'}"
+
+
+@dataclass(frozen=True)
 class Place:
     """One device: its table, attached to a space of its own.
 
@@ -187,11 +175,13 @@ class Place:
         device: its name.
         space: that knows the table's cells alone.
         row: class → row of its fastest cell.
+        slowest: of these, in ms.
     """
 
     device: str
     space: SearchSpace
     row: Mapping[str, int]
+    slowest: float
 
     @classmethod
     def of(cls, device: str, cells: Cells, data: Path, size: int) -> Place:
@@ -211,7 +201,7 @@ class Place:
             )
             space.attach(load_table(path, space))
         remember(space)
-        return cls(device, space, row)
+        return cls(device, space, row, float(cells.latency[device][list(row.values())].max()))
 
     def search(
         self,
@@ -220,12 +210,14 @@ class Place:
         engine: Lookup,
         seed: int,
         evaluations: int,
+        reference: Reference,
     ) -> int | None:
         """One search under ``latency ≤ bound``; the row of its pick, ``None`` if all failed."""
         cost = f"latency:{self.device}"
         domain = Domain(self.space, Budget({cost: bound}), seed=seed)
         # A run that sees every cell picks the same one, however it got there: take the short way.
-        exhausts = domain.size is not None and domain.size <= evaluations
+        least = evaluations - reference.size if reference.whole else evaluations
+        exhausts = domain.size is not None and domain.size <= least
         settings = RunSettings(
             space=self.space.spec(),
             data={"name": "", "fingerprint": ""},
@@ -235,17 +227,20 @@ class Place:
                 "parts": list(rule.parts),
                 "version": rule.version,
                 "objectives": [cost],
+                **({"weights": list(rule.weights)} if rule.weights else {}),
             },
             proxies=dict.fromkeys(rule.parts, 1),
             searcher="random" if exhausts else SEARCHER,
             seed=seed,
             budget=dict(domain.budget.bounds),
-            reference_size=REFERENCE_SIZE,
+            reference_size=reference.size,
             costs=list(self.space.cost_names),
             tables={},
         )
         with closing(RunStore(":memory:")) as store:
             run = _Run(domain, settings, rule, engine, store, evaluations)
+            if reference.whole:
+                run.every = Domain(self.space, Budget({cost: self.slowest}), seed=seed)
             run.run()
             return self.best(run.objectives)
 
@@ -259,39 +254,24 @@ class Place:
         return self.row[min(scored, key=lambda key: (*scored[key], key))] if scored else None
 
 
-class Picks:
-    """Picks of finished searches, kept in a file if one is given."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._known: dict[str, int | None] = {}
-        if path is not None and path.exists():
-            self._known = json.loads(path.read_text(encoding="utf-8"))
-
-    def of(
-        self,
-        place: Place,
-        bound: float,
-        rule: ScoreRule,
-        engine: Lookup,
-        seed: int,
-        evaluations: int,
-    ) -> int | None:
-        """What :meth:`Place.search` gives."""
-        weights = ",".join(map(str, rule.weights))
-        name = f"{place.device} {bound:.6g} {rule.name} {weights} {engine.fingerprint(rule)}"
-        name = f"{name} {seed} {evaluations}"
-        if name not in self._known:
-            self._known[name] = place.search(bound, rule, engine, seed, evaluations)
-        return self._known[name]
-
-    def save(self) -> None:
-        if self._path is not None:
-            self._path.write_text(json.dumps(self._known), encoding="utf-8")
-
-
 class _Run(SearchRun):
-    """A search that shows what it saw."""
+    """A search that shows what it saw.
+
+    Attributes:
+        every: where the reference sample is drawn, if not inside the budget.
+    """
+
+    every: Domain | None = None
+
+    def _reference(self) -> Matrix:
+        if self.every is None:
+            return super()._reference()
+        inside, self.domain = self.domain, self.every
+        rows = super()._reference()
+        self.domain = inside
+        feasible = inside.feasible(rows)
+        self.evaluations -= int((~feasible).sum())
+        return rows[feasible]
 
     @property
     def objectives(self) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ and scores of seed ``i`` are those of seed ``i mod 3``. Nothing is fitted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -32,8 +33,8 @@ from latency_lookup import (
     TRUTHS,
     Cells,
     Lookup,
-    Picks,
     Place,
+    Reference,
     read_cells,
     read_scores,
     scored_space,
@@ -45,6 +46,7 @@ from scholarch.benchmarks.run import STORE
 from scholarch.benchmarks.setting import rules_of
 from scholarch.benchmarks.summary import averaged
 from scholarch.proxies.ensemble import DEFAULT, ENSEMBLES
+from scholarch.search.find import REFERENCE_SIZE
 from scholarch.search.settings import ScoreRule
 
 Mask = npt.NDArray[np.bool_]
@@ -62,6 +64,8 @@ SINGLE = (
     "macs",
     PARAMS,
 )
+#: Reference samples beside the searches' own; :mod:`latency_reference` chose among them.
+OTHERS = (Reference(128), Reference(64, whole=True))
 
 
 def parse() -> argparse.Namespace:
@@ -94,6 +98,51 @@ def parse() -> argparse.Namespace:
         )
     given.out.mkdir(parents=True, exist_ok=True)
     return given
+
+
+class Picks:
+    """Picks of finished searches, kept in a file if one is given."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, int | None] = {}
+        if path is not None and path.exists():
+            self._known = json.loads(path.read_text(encoding="utf-8"))
+
+    def of(
+        self,
+        place: Place,
+        bound: float,
+        rule: ScoreRule,
+        engine: Lookup,
+        seed: int,
+        evaluations: int,
+        reference: Reference,
+    ) -> int | None:
+        """What :meth:`Place.search` gives."""
+        weights = ",".join(map(str, rule.weights))
+        name = f"{place.device} {bound:.6g} {rule.name} {weights} {engine.fingerprint(rule)}"
+        name = f"{name} {seed} {evaluations} {reference.size} {reference.whole}"
+        if name not in self._known:
+            self._known[name] = place.search(bound, rule, engine, seed, evaluations, reference)
+        return self._known[name]
+
+    def save(self) -> None:
+        if self._path is not None:
+            self._path.write_text(json.dumps(self._known), encoding="utf-8")
+
+
+def variants(rules: Sequence[ScoreRule]) -> Iterator[tuple[ScoreRule, Reference]]:
+    """Every score as a search has it; sums of ranks against other reference samples, too."""
+    for rule in rules:
+        yield rule, Reference()
+    for reference in OTHERS:
+        yield from ((rule, reference) for rule in rules if rule.ranks)
+
+
+def label(rule: ScoreRule, reference: Reference) -> str:
+    """What a table calls them."""
+    return rule.name if reference == Reference() else f"{rule.name}, {reference}"
 
 
 def losses(
@@ -131,16 +180,24 @@ def cases_at(
     def top(score: Column) -> int | None:
         return place.best({key: [-score[row], latency[row]] for key, row in listed.items()})
 
-    for rule in rules:
+    for rule, reference in variants(rules):
         columns = [scores.score(rule) for scores in found]
         picks = [
-            known.of(place, bound, rule, engines[seed % len(engines)], seed, given.evaluations)
+            known.of(
+                place,
+                bound,
+                rule,
+                engines[seed % len(engines)],
+                seed,
+                given.evaluations,
+                reference,
+            )
             for seed in range(given.seeds)
         ]
         averaged_top = losses([top(averaged(columns))], cells, inside, best)
         yield Case(
             *about,
-            rule.name,
+            label(rule, reference),
             losses(picks, cells, inside, best),
             losses([top(column) for column in columns], cells, inside, best),
             {name: float(lost[0]) for name, lost in averaged_top.items()},
@@ -152,6 +209,7 @@ def cases_at(
 
 def page(cases: Sequence[Case], scores: Sequence[str], given: argparse.Namespace) -> str:
     combined = [name for name in COMBINED if name in scores]
+    combined[1:1] = [name for name in scores if name.startswith(f"{DEFAULT},")]
     command = ["python", "results/ranking/latency_search.py", "--data", "FOLDER"]
     command += ["--scores", "SCORES", *(["--quick"] if given.quick else [])]
     for name, default in (("seeds", 10), ("score_seeds", 3), ("size", 16), ("evaluations", 500)):
@@ -180,9 +238,15 @@ Mean ± standard deviation (worst) over {given.seeds} searches, seeds 0 to {give
 the fastest. Seed i takes the scores of seed i mod {given.score_seeds}, of {given.size} CIFAR-10
 training images. "All cells" is the best-scored of every feasible cell by the score averaged over
 its seeds (as many: {given.score_seeds}); there ranks are against the benchmark's sample of the
-whole space, in a search against a sample inside the budget. `{RANDOM}` is exact: mean and standard
-deviation over all feasible rows. "Worst budget" is the largest of the budgets' means,
-"≤ {TARGET} pp" counts the budgets whose mean is.
+whole space. `{RANDOM}` is exact: mean and standard deviation over all feasible rows. "Worst
+budget" is the largest of the budgets' means, "≤ {TARGET} pp" counts the budgets whose mean is.
+
+Ranks are against {REFERENCE_SIZE} cells drawn inside the budget, as searches had it, where nothing else is said.
+Beside it stand two other reference samples that the even half of the cells prefers
+([latency_reference.md](latency_reference.md)): "128 inside" is twice as many, "64 of all" is drawn
+from every cell of the table, **as searches do since**. Of the latter those that are too slow are scored beside the
+candidates; as many fewer evaluations are left, and a search scores {given.evaluations} cells
+either way.
 
 The rows are all of the open half of the table, in either half of its isomorphism groups, budgets
 the 25, 50 and 75 % quantiles of a device's latency over them, and the best feasible cell is the
@@ -214,7 +278,7 @@ def main() -> None:
             picks.save()
             print(f"{device}, {quantile:.0%}: done", flush=True)
     write_csv(given.out / "latency_search.csv", [case.row() for case in cases])
-    text = page(cases, [rule.name for rule in rules], given)
+    text = page(cases, [label(*variant) for variant in variants(rules)], given)
     (given.out / "latency_search.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"written to {given.out}")

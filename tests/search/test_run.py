@@ -244,7 +244,7 @@ def test_stopped_anywhere_it_goes_on(candidates: int, batch: Batch, tmp_path: Pa
 
 
 def test_groups_commit_whole(batch: Batch, tmp_path: Path) -> None:
-    """The reference sample is one group; then 32 a group, of which these are stored already."""
+    """The reference sample is one group; then 32 a group, the sample's feasible rows first."""
     sizes = []
     for candidates in (40, 64, 70, 100):
         folder = tmp_path / str(candidates)
@@ -252,7 +252,13 @@ def test_groups_commit_whole(batch: Batch, tmp_path: Path) -> None:
             find(batch, folder, 200, progress=stop_after(candidates))
         sizes.append(len(stored(folder)) // 2)
     assert sizes[0] == 0
-    assert all(size == 64 or (size - 64) % 32 == 0 for size in sizes[1:])
+    # A group's candidates that the sample held already are not scored, nor stored, again.
+    assert sizes == sorted(sizes)
+    assert all(size >= 64 for size in sizes[1:])
+    again = tmp_path / "again"
+    with pytest.raises(Interrupt):
+        find(batch, again, 200, progress=stop_after(70))
+    assert len(stored(again)) // 2 == sizes[2]
 
 
 def test_killed_before_run_json_or_the_store(
