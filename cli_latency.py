@@ -11,6 +11,7 @@ from .cli_options import (
     Json,
     Plugin,
     Quiet,
+    finite,
     interrupted,
     load_plugins,
     options_of,
@@ -59,7 +60,7 @@ def build_command(
     resolution: Resolution = None,
     classes: Classes = 10,
     option: Option = None,
-    seconds: Annotated[float, typer.Option(help="To spend timing at each resolution.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="To spend timing at each resolution.")] = 90.0,
     seed: Annotated[int, typer.Option(help="Of the networks that are timed.")] = 0,
     plugin: Plugin = None,
     quiet: Quiet = False,
@@ -165,6 +166,86 @@ def show_command(
         print_latency_table(read, table, blocks=blocks)
 
 
+@latency_app.command("fit")
+def fit_command(
+    space: Space,
+    measurements: Annotated[
+        Path | None,
+        typer.Option(help="CSV: a line an architecture (arch) and its latency_ms; 5 at least."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the fitted table.")] = None,
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(help="Latency table of another device, of any kind; several times."),
+    ] = None,
+    propose: Annotated[
+        int | None, typer.Option(help="List so many networks that are worth timing, and end.")
+    ] = None,
+    resolution: Resolution = None,
+    classes: Classes = 10,
+    option: Option = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    plugin: Plugin = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Predict a whole space from 10 to 50 timed networks, for who can time no block."""
+    load_plugins(plugin)
+    from .search.files import make_folder, write_atomic
+    from .searchspace.errors import InvalidInputError
+    from .searchspace.latency.design import propose as proposed
+    from .searchspace.latency.fit import fit_latency
+    from .searchspace.latency.load import device_of, load_table
+
+    if resolution and len(resolution) > 1:
+        raise InvalidInputError(
+            f"--resolution {resolution}: a fit is of one resolution; fit one table for each"
+        )
+    where = _spaces(space, resolution, classes, option)[0]
+    if propose is not None:
+        archs = proposed(where, propose, seed)
+        if as_json:
+            print_json({"networks": [str(arch) for arch in archs]})
+        elif not quiet:
+            _print_csv([str(arch) for arch in archs])
+        return
+    if measurements is None or out is None:
+        raise InvalidInputError(
+            "fit needs --measurements FILE.csv and --out FILE.json, or --propose N to list"
+            " networks to time"
+        )
+    known = load_table(measurements, where)
+    if known.rows is None:
+        raise InvalidInputError(
+            f"--measurements {measurements} holds no whole networks; give a CSV with the columns"
+            " arch and latency_ms"
+        )
+    table = fit_latency(
+        where,
+        known.rows,
+        known.latency(where, known.rows),
+        device=device_of(out),
+        prior=[load_table(path, where) for path in prior or ()],
+        seed=seed,
+    )
+    make_folder(out.parent)
+    write_atomic(out, table.dumps())
+    numbers = {
+        "table": str(out),
+        "networks": len(known.rows),
+        "mape": finite(table.mape),
+        "spearman": finite(table.spearman),
+        "spread": finite(table.spread),
+        "unit": "ms",
+    }
+    if as_json:
+        print_json(numbers)
+    elif not quiet:
+        from .console import print_fit
+
+        print_fit(table, out)
+
+
 # ---------------------------------------------------------------------- helpers
 
 
@@ -218,3 +299,13 @@ def _summary(table: BlockTable, path: Path) -> dict[str, Any]:
         "blocks": len(table.blocks),
         "overheads": overheads,
     }
+
+
+def _print_csv(texts: list[str]) -> None:
+    """Networks as the CSV that ``fit --measurements`` reads, the latencies to be filled in."""
+    import csv
+    import sys
+
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(["arch", "latency_ms"])
+    lines.writerows([text, ""] for text in texts)

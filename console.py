@@ -27,12 +27,14 @@ from .search.sizes import SIZE_AXES
 from .search.units import cost_text, cost_value
 from .searchspace.architecture import Architecture
 from .searchspace.latency.check import Check
+from .searchspace.latency.fitted import FittedTable
 from .searchspace.latency.table import BlockTable
 
 __all__ = [
     "BenchConsole",
     "SearchConsole",
     "print_check",
+    "print_fit",
     "print_latency_table",
     "print_result",
     "print_scores",
@@ -246,3 +248,13 @@ def print_check(check: Check, out: object) -> None:
     )
     if out is not None:
         console.print(f"picture: {out}/check.png", soft_wrap=True)
+
+
+def print_fit(table: FittedTable, out: object) -> None:
+    """How well a fitted table predicts networks that were left out of the fit."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(
+        f"{len(table.measured.ms)} networks; of those left out in turn MAPE {table.mape:.1%},"
+        f" Spearman {table.spearman:.3f}"
+    )
+    console.print(f"table: {out}", soft_wrap=True)

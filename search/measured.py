@@ -17,8 +17,8 @@ from ..searchspace.space import SearchSpace
 
 __all__ = ["Measured", "measure", "over_budget", "read_measured"]
 
-#: How many of the front are timed, in how many passes of how many calls.
-TOP, _PASSES, _REPEATS = 5, 6, 10
+#: How many of the front are timed, in how many sweeps.
+TOP, _SWEEPS = 5, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ def measure(
         try:
             runtime = create_runtime(str(setting.pop("runtime")), Setting(**setting))
             session = open_session(space, table.ready(space)[0], rows, runtime)
-            times = [session.run(_REPEATS, parts=False).whole for _ in range(_PASSES)]
+            times = session.run(_SWEEPS, parts=False).whole
         except (ScholarchError, TypeError) as error:
             if notes is not None:
                 notes.append(f"The front was not timed on {device}: {error}.")
             continue
-        ms, spread = robust(np.stack(times))
+        ms, spread = robust(times)
         predicted = table.latency(space, rows)
         found += [
             Measured(key, text, device, float(p), float(m), float(s))

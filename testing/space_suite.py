@@ -16,6 +16,7 @@ from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.elastic import Trace
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.latency.cut import cut
 from scholarch.searchspace.space import SearchSpace
 from scholarch.testing import registered
 
@@ -249,3 +250,18 @@ def test_spec_makes_an_equal_space(name: str) -> None:
 def test_options_out_of_range_are_refused(name: str, options: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):
         create_space(name, **options)
+
+
+def test_networks_can_be_cut_into_blocks_to_time(space: SearchSpace) -> None:
+    """Blocks are the network's own modules and hold its convolutions and linear layers."""
+    arch = space.sample(1, seed=8)[0]
+    with torch.device("meta"):
+        network = space.build(arch)
+    image = (space.in_channels, space.resolution, space.resolution)
+    chunks = cut(network, image)
+    assert all(chunk.key and chunk.path for chunk in chunks)
+    assert len({chunk.path for chunk in chunks}) == len(chunks)
+    inside = {id(layer) for chunk in chunks for m in chunk.modules for layer in m.modules()}
+    called = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert called
+    assert all(id(layer) in inside for layer in called)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ __all__ = ["Pass", "Session", "covering_rows", "open_session", "robust"]
 Milliseconds = npt.NDArray[np.float64]
 
 _POOL = 256
+
+#: Calls of a network in a sweep, behind one that is not counted.
+CALLS = 2
+MOST_SWEEPS = 100
 
 
 def covering_rows(
@@ -48,12 +53,15 @@ def covering_rows(
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One pass over all networks.
+    """Some sweeps over all networks, a few calls of each in a sweep.
+
+    What else a machine does slows it down for tenths of a second: it falls on few calls of every
+    network, and a sweep's common part of it is taken out by :func:`robust`.
 
     Attributes:
-        whole: median time of each network, ``[networks]``, in ms.
-        parts: median time of each block in each network, ``[networks, blocks]``; NaN where a
-            network has it not. A block that a network has more than once counts by its mean.
+        whole: time of each network, ``[sweeps, networks]``, in ms.
+        parts: time of each block in each network, ``[sweeps or 1, networks, blocks]``; NaN where
+            a network has it not. A block that a network has more than once counts by its mean.
     """
 
     whole: Milliseconds
@@ -78,27 +86,40 @@ class Session:
         self.count = count
         self.runtime = runtime
 
-    def run(
-        self,
-        repeats: int,
-        *,
-        parts: bool = True,
-        progress: Callable[[int], None] | None = None,
-    ) -> Pass:
-        """Time every network once more, ``repeats`` calls each, one network after the other."""
-        whole = np.empty(len(self.loaded))
-        found = np.full((len(self.loaded), self.count), np.nan)
+    def run(self, sweeps: int = 1, *, parts: bool = True) -> Pass:
+        """Time every network in each of ``sweeps`` sweeps, one network after the other.
+
+        Args:
+            sweeps: at least 1.
+            parts: time blocks as well, in each sweep or, where a runtime needs long to begin
+                (:attr:`Runtime.parts_at_once`), in one with as many calls.
+        """
+        whole = np.empty((sweeps, len(self.loaded)))
+        found = []
+        at_once = self.runtime.parts_at_once
         with self.runtime.pinned():
-            for i, network in enumerate(self.loaded):
-                whole[i] = np.median(network.whole(repeats))
-                if parts:
-                    times = np.median(network.parts(repeats), axis=0)
-                    for block in set(self.blocks[i]):
-                        same = [t for t, b in zip(times, self.blocks[i], strict=True) if b == block]
-                        found[i, block] = np.mean(same)
-                if progress is not None:
-                    progress(i + 1)
-        return Pass(whole, found)
+            for sweep in range(sweeps):
+                for i, network in enumerate(self.loaded):
+                    whole[sweep, i] = np.median(network.whole(CALLS))
+                if parts and (sweep == 0 or not at_once):
+                    found.append(self._parts(CALLS * (sweeps if at_once else 1)))
+        empty = np.full((1, len(self.loaded), self.count), np.nan)
+        return Pass(whole, np.stack(found) if found else empty)
+
+    def _parts(self, calls: int) -> Milliseconds:
+        found = np.full((len(self.loaded), self.count), np.nan)
+        for i, network in enumerate(self.loaded):
+            times = np.median(network.parts(calls), axis=0)
+            for block in set(self.blocks[i]):
+                same = [t for t, b in zip(times, self.blocks[i], strict=True) if b == block]
+                found[i, block] = np.mean(same)
+        return found
+
+    def sweeps_in(self, seconds: float, *, parts: bool = True) -> int:
+        """How many sweeps take about so long, from one that is not counted; 1 to 100."""
+        begin = time.perf_counter()
+        self.run(1, parts=parts)
+        return int(np.clip(seconds / (time.perf_counter() - begin), 1, MOST_SWEEPS))
 
 
 def open_session(
@@ -137,16 +158,16 @@ def open_session(
 
 
 def robust(times: Milliseconds) -> tuple[Milliseconds, Milliseconds]:
-    """Location and spread of passes, each freed of what slowed all of it down.
+    """Location and spread of sweeps, each freed of what slowed all of it down.
 
-    A pass's factor is the median, over what it timed, of time ÷ that item's median over passes.
+    A sweep's factor is the median, over what it timed, of time ÷ that item's median over sweeps.
 
     Args:
-        times: ``[passes, items]`` in ms; NaN where there is none.
+        times: ``[sweeps, items]`` in ms; NaN where there is none.
 
     Returns:
         Median ``[items]``, and the standard error of it relative to it ``[items]``: half the
-        interquartile range of the passes ÷ √passes.
+        interquartile range of the sweeps ÷ √sweeps.
     """
     middle = np.nanmedian(times, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -154,7 +175,7 @@ def robust(times: Milliseconds) -> tuple[Milliseconds, Milliseconds]:
     even = times / np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
     location = np.nanmedian(even, axis=0)
     low, high = np.nanpercentile(even, [25, 75], axis=0)
-    passes = np.maximum(np.isfinite(times).sum(axis=0), 1)
+    sweeps = np.maximum(np.isfinite(times).sum(axis=0), 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = (high - low) / 2 / np.sqrt(passes) / location
+        spread = (high - low) / 2 / np.sqrt(sweeps) / location
     return location, np.nan_to_num(spread, nan=0.0, posinf=0.0)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
-from .bench import Pass, Session, covering_rows, open_session, robust
+from .bench import Pass, covering_rows, open_session, robust
 from .plan import BlockPlan, plan_blocks
 from .runtimes.base import Runtime
 from .table import BlockTable, BlockTime, Overhead, WholeTime
@@ -29,11 +29,10 @@ Progress = Callable[[str, int, int], None]
 #: Whole networks at least, for the overhead.
 NETWORKS = 16
 PASSES = 10
-SECONDS = 60.0
-_REPEATS = (3, 100)
+SECONDS = 90.0
 #: A block whose standard error exceeds this share is measured again.
 _SPREAD = 0.02
-_AGAIN = 3
+_AGAIN = 2
 
 
 @dataclass
@@ -160,31 +159,24 @@ def _measure(
         runtime,
         progress=lambda done: say(f"loading networks at {resolution}", done, len(work.rows)),
     )
-    repeats = _repeats(session, seconds / passes)
+    sweeps = session.sweeps_in(seconds / passes)
     while len(work.passes) < passes:
         say(f"timing blocks at {resolution}", len(work.passes), passes)
-        work.passes.append(session.run(repeats))
+        work.passes.append(session.run(sweeps))
         kept.write(work.passes)
     for again in range(_AGAIN):
         _, spread = robust(_parts(work.passes))
         if not np.any(spread[needed] > _SPREAD):
             break
         say(f"timing again at {resolution}", again, _AGAIN)
-        work.passes += [session.run(repeats) for _ in range(passes // 3 + 1)]
+        work.passes += [session.run(sweeps) for _ in range(passes // 3 + 1)]
         kept.write(work.passes)
     _enter(work, table, needed)
 
 
-def _repeats(session: Session, seconds: float) -> int:
-    """Calls of each network in a pass that takes about so long."""
-    once = session.run(1)
-    total = 2 * float(once.whole.sum()) / 1e3
-    return int(np.clip(seconds / max(total, 1e-6), *_REPEATS))
-
-
 def _parts(passes: Sequence[Pass]) -> Milliseconds:
-    """Time of each block in each pass, the mean over the networks that hold it."""
-    stacked = np.stack([p.parts for p in passes])  # [passes, networks, blocks]
+    """Time of each block in each sweep, the mean over the networks that hold it."""
+    stacked = np.concatenate([p.parts for p in passes])  # [sweeps, networks, blocks]
     held = np.isfinite(stacked)
     total = np.where(held, stacked, 0.0).sum(axis=1)
     count = held.sum(axis=1)
@@ -197,7 +189,7 @@ def _enter(work: _Work, table: BlockTable, needed: list[int]) -> None:
         table.blocks[work.plan.blocks[i].key] = BlockTime(
             float(ms[i]), float(spread[i]), len(work.passes)
         )
-    whole, error = robust(np.stack([p.whole for p in work.passes]))
+    whole, error = robust(np.concatenate([p.whole for p in work.passes]))
     every = np.array([table.blocks[block.key].ms for block in work.plan.blocks])
     sums = work.plan.total(every, work.rows)
     table.overheads[work.space.resolution] = fit_overhead(sums, whole)
@@ -274,7 +266,10 @@ class _Partial:
         lines = [
             {
                 "whole": p.whole.tolist(),
-                "parts": [[t if np.isfinite(t) else None for t in row] for row in p.parts.tolist()],
+                "parts": [
+                    [[t if np.isfinite(t) else None for t in row] for row in sweep]
+                    for sweep in p.parts.tolist()
+                ],
             }
             for p in passes
         ]

@@ -14,7 +14,6 @@ from ..architecture import Architecture
 from ..errors import InvalidInputError
 from ..space import SearchSpace
 from .bench import open_session, robust
-from .build import _REPEATS
 from .runtimes.base import Runtime
 from .table import BlockTable
 
@@ -114,16 +113,15 @@ def check_table(
     session = open_session(
         space, plan, rows, runtime, progress=lambda done: say("loading networks", done, networks)
     )
-    once = float(session.run(1, parts=False).whole.sum()) / 1e3
-    repeats = int(np.clip(seconds / passes / max(once, 1e-6), *_REPEATS))
+    sweeps = session.sweeps_in(seconds / passes, parts=False)
     times = []
     for i in range(passes):
         say("timing networks", i, passes)
-        times.append(session.run(repeats, parts=False).whole)
+        times.append(session.run(sweeps, parts=False).whole)
     say("timing networks", passes, passes)
-    measured, _ = robust(np.stack(times))
+    measured, _ = robust(np.concatenate(times))
     half = passes // 2
-    first, _ = robust(np.stack(times[:half]))
-    second, _ = robust(np.stack(times[half:]))
+    first, _ = robust(np.concatenate(times[:half]))
+    second, _ = robust(np.concatenate(times[half:]))
     retest = float(np.mean(np.abs(first - second) / second))
     return Check(tuple(archs), predicted, measured, retest)

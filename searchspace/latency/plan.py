@@ -23,7 +23,7 @@ from .cut import Chunk, cut
 __all__ = ["Block", "BlockPlan", "Slot", "plan_blocks"]
 
 #: A slot whose genes have more combinations is cut into its children.
-MOST_COMBINATIONS = 400
+MOST_COMBINATIONS = 1000
 
 _BASES = 1
 _HELD_OUT = 24

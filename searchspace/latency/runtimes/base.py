@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +39,9 @@ __all__ = [
 ]
 
 _MODULES = ("torch_eager", "torch_compile", "onnx_runtime")
+
+#: Of ``mallopt``, in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 T = TypeVar("T")
 Milliseconds = npt.NDArray[np.float64]
@@ -101,6 +106,9 @@ class Runtime(abc.ABC):
     #: Name by which it was registered.
     name: ClassVar[str] = ""
 
+    #: Whether timing blocks takes long to begin, so that many calls have to be timed at once.
+    parts_at_once: ClassVar[bool] = False
+
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.check()
@@ -125,7 +133,13 @@ class Runtime(abc.ABC):
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Keep this process on as many cores as it has threads, as long as the bench runs."""
+        """Keep this process on as many cores as it has threads, as long as the bench runs.
+
+        Memory that is freed is kept from here on, as deployments' allocators do: by default glibc
+        gives large maps back and lets every call fault them in anew, or does not, depending on
+        what ran before.
+        """
+        _keep_freed_memory()
         threads = torch.get_num_threads()
         # More threads than cores would wait for each other.
         torch.set_num_threads(self.setting.threads)
@@ -138,6 +152,14 @@ class Runtime(abc.ABC):
             if cores:
                 os.sched_setaffinity(0, cores)
             torch.set_num_threads(threads)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc's malloc neither map nor trim; elsewhere nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            libc.mallopt(parameter, 1 << 30)
 
 
 def undisturbed(call: Callable[[], T], repeats: int) -> list[T]:

@@ -28,6 +28,8 @@ _MARK = "|"
 class OnnxRuntime(Runtime):
     """ONNX Runtime, its CPU execution provider, every graph optimisation on."""
 
+    parts_at_once = True  # a session that profiles is opened anew
+
     def check(self) -> None:
         try:
             import onnxruntime  # noqa: F401
