@@ -166,6 +166,74 @@ def show_command(
         print_latency_table(read, table, blocks=blocks)
 
 
+@latency_app.command("pack")
+def pack_command(
+    space: Space,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    resolution: Resolution = None,
+    classes: Classes = 10,
+    option: Option = None,
+    batch: Batch = 1,
+    networks: Annotated[int, typer.Option(help="Whole networks, for the overhead.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the networks.")] = 0,
+    plugin: Plugin = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Export blocks and a few networks as ONNX files, to be timed where there is no Python.
+
+    The folder's README.txt has the commands of each tool whose output latency import reads.
+    """
+    load_plugins(plugin)
+    from .console import BenchConsole
+    from .searchspace.latency.pack import pack
+
+    spaces = _spaces(space, resolution, classes, option)
+    with BenchConsole(visible=not (quiet or as_json)) as console:
+        manifest = pack(
+            spaces[0],
+            out,
+            resolutions=[one.resolution for one in spaces],
+            networks=networks,
+            seed=seed,
+            batch=batch,
+            progress=console.update,
+        )
+    if as_json:
+        print_json({"pack": str(out), "files": len(manifest.timings)})
+    elif not quiet:
+        _say(f"{len(manifest.timings)} files in {out}; {out}/README.txt says how to time them")
+
+
+@latency_app.command("import")
+def import_command(
+    pack: Annotated[Path, typer.Argument(help="Folder that latency pack made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of what the device's tool printed, or one CSV.")
+    ],
+    device: Annotated[str, typer.Option(help="What the device is called.")],
+    out: Annotated[Path, typer.Option(help="File of the table.")],
+    tool: Annotated[
+        str | None, typer.Option(help="Which tool it was. [default: seen from the files]")
+    ] = None,
+    statistic: Annotated[str, typer.Option(help="median or mean.")] = "median",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Read what a device's own tool measured into a latency table."""
+    from .console import print_latency_table
+    from .search.files import make_folder, write_atomic
+    from .searchspace.latency.importing import import_results
+
+    table = import_results(pack, results, device=device, tool=tool, statistic=statistic)
+    make_folder(out.parent)
+    write_atomic(out, table.dumps())
+    if as_json:
+        print_json(_summary(table, out))
+    elif not quiet:
+        print_latency_table(table, out)
+
+
 @latency_app.command("fit")
 def fit_command(
     space: Space,
@@ -276,6 +344,11 @@ def _runtime_of(table: BlockTable) -> Runtime:
     from .searchspace.latency.runtimes.base import Setting, create_runtime
 
     setting = dict(table.setting)
+    if "statistic" in setting:
+        raise InvalidInputError(
+            f"latency table {table.source} was imported from another device's tool; nothing here"
+            " can run on that device"
+        )
     name = str(setting.pop("runtime"))
     if table.host != host_words():
         raise InvalidInputError(
@@ -299,6 +372,12 @@ def _summary(table: BlockTable, path: Path) -> dict[str, Any]:
         "blocks": len(table.blocks),
         "overheads": overheads,
     }
+
+
+def _say(text: str) -> None:
+    from .console import print_line
+
+    print_line(text)
 
 
 def _print_csv(texts: list[str]) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "print_check",
     "print_fit",
     "print_latency_table",
+    "print_line",
     "print_result",
     "print_scores",
 ]
@@ -248,6 +249,11 @@ def print_check(check: Check, out: object) -> None:
     )
     if out is not None:
         console.print(f"picture: {out}/check.png", soft_wrap=True)
+
+
+def print_line(text: str) -> None:
+    """One line that is not wrapped."""
+    Console(markup=False, emoji=False, highlight=False).print(text, soft_wrap=True)
 
 
 def print_fit(table: FittedTable, out: object) -> None:

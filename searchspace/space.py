@@ -55,7 +55,10 @@ class LatencyTable(Protocol):
 
     device: str
     fingerprint: str
-    rows: Matrix | None
+
+    @property
+    def rows(self) -> Matrix | None:
+        """Architectures that it knows."""
 
     def latency(self, space: SearchSpace, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Milliseconds of N architectures, ``[N]``; NaN where the table has none."""

@@ -159,7 +159,7 @@ def describe(module: nn.Module) -> str:
 
     Example:
         >>> from torch import nn
-        >>> describe(nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.ReLU()))
+        >>> describe(nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, bias=False, device="meta"), nn.ReLU()))
         'conv3x3/2 8-16, relu'
     """
     return ", ".join(_words(module)) or type(module).__name__.lower()
@@ -235,7 +235,10 @@ class _shapes_alone:  # noqa: N801 (a context manager)
 
     def __init__(self, network: nn.Module) -> None:
         self._layers = [
-            module for module in network.modules() if isinstance(module, (nn.Conv2d, *_ELEMENTWISE))
+            module
+            for module in network.modules()
+            if isinstance(module, (nn.Conv2d, *_ELEMENTWISE))
+            and not isinstance(getattr(module, "padding", None), str)
         ]
         if not all(p.device.type == "meta" for p in network.parameters()):
             self._layers = []
@@ -244,7 +247,7 @@ class _shapes_alone:  # noqa: N801 (a context manager)
         for layer in self._layers:
             fake = _conv_shape if isinstance(layer, nn.Conv2d) else _same_shape
             # An instance's attribute hides the class's method until it is deleted.
-            layer.forward = MethodType(fake, layer)
+            setattr(layer, "forward", MethodType(fake, layer))  # noqa: B010
 
     def __exit__(self, *_: object) -> None:
         for layer in self._layers:
@@ -253,9 +256,14 @@ class _shapes_alone:  # noqa: N801 (a context manager)
 
 def _conv_shape(conv: nn.Conv2d, x: Tensor) -> Tensor:
     sides = [
-        (side + 2 * int(pad) - dilation * (kernel - 1) - 1) // stride + 1
+        (side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
         for side, pad, dilation, kernel, stride in zip(
-            x.shape[2:], conv.padding, conv.dilation, conv.kernel_size, conv.stride, strict=True
+            x.shape[2:],
+            cast(Any, conv.padding),
+            conv.dilation,
+            conv.kernel_size,
+            conv.stride,
+            strict=True,
         )
     ]
     return x.new_empty(x.shape[0], conv.out_channels, *sides)

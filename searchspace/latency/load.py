@@ -15,7 +15,7 @@ from .table import FORMAT, BlockTable, read_json
 __all__ = ["device_of", "load_block_table", "load_table"]
 
 #: What a JSON table calls itself → module and function that read it, ``f(data, path, space)``.
-_FORMATS: dict[str, tuple[str, str]] = {}
+_FORMATS: dict[str, tuple[str, str]] = {"scholarch-latency-fit": (".fit", "read_fitted")}
 
 
 def device_of(path: str | Path) -> str:
@@ -88,6 +88,6 @@ def _read(path: Path) -> Any:
     return read_yaml(path)
 
 
-def _named(table: Any, path: Path) -> Any:
+def _named(table: LatencyTable, path: Path) -> LatencyTable:
     table.device = device_of(path)
     return table

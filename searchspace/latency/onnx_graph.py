@@ -47,7 +47,7 @@ def to_onnx(
         raise InvalidInputError(
             "ONNX files need a package: pip install 'scholarch[onnx]'"
         ) from error
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # as torch takes it where dynamo is off, though it does not say so
     axes = {"x": dict(zip((2, 3), sides, strict=True))} if free and images.dim() == 4 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -30,6 +30,9 @@ _HELD_OUT = 24
 _ROUNDS = 6
 _DRAWS = 8
 
+#: Rows looked up at a time: their columns stay in the processor's cache.
+_CHUNK = 8192
+
 Cut = dict[str, str]
 """Path → key of the block there, of one architecture."""
 
@@ -96,9 +99,13 @@ class BlockPlan:
     def total(self, values: npt.NDArray[np.float64], matrix: Matrix) -> npt.NDArray[np.float64]:
         """Sum over each row's blocks of a number a block has, ``[N]``."""
         padded = np.append(values, 0.0)  # -1, no block, is the last
+        looked_up = [(slot, padded[slot.index]) for slot in self.slots]
         total = np.zeros(len(matrix))
-        for slot in self.slots:
-            total += padded[slot.index][self.codes(slot, matrix)]
+        for begin in range(0, len(matrix), _CHUNK):
+            rows = np.asfortranarray(matrix[begin : begin + _CHUNK])  # read column by column
+            part = total[begin : begin + _CHUNK]
+            for slot, times in looked_up:
+                part += times[self.codes(slot, rows)]
         return total
 
     def counts(self, matrix: Matrix) -> npt.NDArray[np.float64]:
@@ -289,6 +296,7 @@ def _fill(
             if not fixed:
                 todo[path].discard(combination)
     wanted_columns = list(fixed)
+    row: npt.NDArray[np.int64]
     for row in cutter.space.sample_matrix(_DRAWS, rng):
         row[wanted_columns] = [fixed[column] for column in wanted_columns]
         if cutter.space.valid(row[None])[0]:

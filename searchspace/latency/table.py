@@ -155,10 +155,14 @@ class BlockTable:
         if missing:
             raise InvalidInputError(
                 f"latency table {self.source} lacks {len(missing)} of {len(times)} blocks of space"
-                f" {space.name!r} at {_words(space)}, such as {missing[0]!r}; add just those by"
-                f" scholarch latency build --out {self.source} with these numbers"
+                f" {space.name!r} at {_words(space)}, such as {missing[0]!r}; {self._way_out()}"
             )
         return plan, np.array(times, dtype=np.float64), self._overhead(space.resolution)
+
+    def _way_out(self) -> str:
+        if "statistic" in self.setting:  # of a device without Python
+            return "pack the space as it is now (scholarch latency pack), time it, import it"
+        return f"add just those by scholarch latency build --out {self.source} with these numbers"
 
     def _same_but_resolution(self, space: SearchSpace) -> bool:
         return space.spec() | {"resolution": 0} == self.space | {"resolution": 0}
@@ -179,7 +183,8 @@ class BlockTable:
         points = sorted(self._by_layers.get(rest, ()))
         if len(points) < 2 or not points[0][0] <= pixels <= points[-1][0]:
             return math.nan
-        return float(np.interp(pixels, *zip(*points, strict=True)))
+        counts, times = zip(*points, strict=True)
+        return float(np.interp(float(pixels), counts, times))
 
     def _overhead(self, resolution: int) -> Overhead:
         if resolution in self.overheads or not self.overheads:

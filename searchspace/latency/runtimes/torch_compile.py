@@ -25,8 +25,8 @@ class TorchCompileRuntime(TorchRuntime):
     """
 
     def load(self, network: nn.Module, chunks: list[Chunk], image: tuple[int, int, int]) -> Loaded:
-        torch._dynamo.config.recompile_limit = _RECOMPILES  # type: ignore[attr-defined]
-        torch._dynamo.config.accumulated_recompile_limit = _RECOMPILES  # type: ignore[attr-defined]
+        torch._dynamo.config.recompile_limit = _RECOMPILES
+        torch._dynamo.config.accumulated_recompile_limit = _RECOMPILES
         device, dtype = self.setting.accelerator, DTYPES[self.setting.dtype]
         network = network.eval().to(device=device, dtype=dtype)
         images = torch.randn(

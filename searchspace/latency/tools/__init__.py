@@ -1,0 +1,1 @@
+"""Tools that time ONNX files on a device: one file a tool, registered by its decorator."""
