@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -46,7 +48,7 @@ def check_figure(check: Check, table: BlockTable) -> Figure:
         figure.suptitle(
             printable(
                 f"{len(check.archs)} unseen networks of {table.space['name']} on {table.device},"
-                f" {said['runtime']}, {said.get('threads', '?')} thread(s)"
+                f" {said['runtime']}, {_threads(said)}"
             ),
             x=0.01,
             ha="left",
@@ -54,6 +56,11 @@ def check_figure(check: Check, table: BlockTable) -> Figure:
             fontweight="bold",
         )
         return settle(figure)
+
+
+def _threads(setting: Mapping[str, Any]) -> str:
+    threads = setting.get("threads", "?")
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def save_check(check: Check, table: BlockTable, folder: Path) -> None:

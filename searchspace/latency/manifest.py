@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import InvalidInputError
 from .plan import BlockPlan
-from .table import plan_json, read_json, read_plan
+from .plan_json import plan_json, read_plan
+from .table import read_json
 from .tools.base import Timing
 
 __all__ = ["Manifest", "NetworkTiming", "read_manifest"]

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
-from .plan import Block, BlockPlan, Slot, plan_blocks
+from .plan import BlockPlan, plan_blocks
+from .plan_json import plan_json, read_plan
 
 __all__ = [
     "FORMAT",
@@ -28,8 +29,6 @@ __all__ = [
     "Overhead",
     "WholeTime",
     "pixels_of",
-    "plan_json",
-    "read_plan",
 ]
 
 FORMAT = "scholarch-latency-blocks"
@@ -347,33 +346,3 @@ def pixels_of(key: str) -> tuple[int | None, str]:
 def _words(space: SearchSpace) -> str:
     spec = space.spec()
     return ", ".join(f"{name} {value}" for name, value in spec.items() if name != "name")
-
-
-def plan_json(plan: BlockPlan) -> dict[str, Any]:
-    """A plan as plain data."""
-    return {
-        "cardinalities": list(plan.cardinalities),
-        "finer": sorted(plan.finer),
-        "blocks": [{"key": b.key, "row": list(b.row), "path": b.path} for b in plan.blocks],
-        "slots": [
-            {"path": s.path, "columns": list(s.columns), "index": s.index.tolist()}
-            for s in plan.slots
-        ],
-    }
-
-
-def read_plan(data: Mapping[str, Any]) -> BlockPlan:
-    """What :func:`plan_json` wrote; raises ``ValueError`` or ``KeyError`` where it is damaged."""
-    blocks = tuple(
-        Block(str(b["key"]), tuple(map(int, b["row"])), str(b["path"])) for b in data["blocks"]
-    )
-    cardinalities = tuple(map(int, data["cardinalities"]))
-    slots = []
-    for line in data["slots"]:
-        index = np.array(line["index"], dtype=np.int64)
-        columns = tuple(map(int, line["columns"]))
-        size = math.prod(cardinalities[c] for c in columns)
-        if index.shape != (size,) or (size and not -1 <= index.min() <= index.max() < len(blocks)):
-            raise ValueError(f"slot {line['path']!r} has {index.size} entries, not {size}")
-        slots.append(Slot(str(line["path"]), columns, index))
-    return BlockPlan(cardinalities, tuple(slots), blocks, frozenset(map(str, data["finer"])))
