@@ -9,15 +9,17 @@ norm by batch statistics. A *block* is a step of the forward pass between stem a
 from __future__ import annotations
 
 import math
-from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..searchspace.errors import InvalidInputError
 from .expr import block_entropy, primary_blocks
-from .probe import BlockProbe, Probe
+from .expr import measure as measure_entropy
+from .group import BlockGroup
+from .ledger import Reading
+from .moments import cross
+from .probe import Probe
 from .registry import register_proxy
 
 __all__ = [
@@ -26,20 +28,32 @@ __all__ = [
     "az_progressivity",
     "az_trainability",
     "block_stretches",
-    "stretch_of",
+    "measure_stretch",
 ]
 
 _SOURCE = "AZ-NAS (Lee & Ham, CVPR 2024, §3.2)"
 _EPS = 1e-6
 
 
-@register_proxy("az-expressivity", source=f"{_SOURCE}, expressivity", needs={"forward"})
+@register_proxy(
+    "az-expressivity",
+    source=f"{_SOURCE}, expressivity",
+    needs={"forward"},
+    on_blocks=measure_entropy,
+    bfloat16=True,
+)
 def az_expressivity(probe: Probe) -> float:
     """Σ over blocks of the entropy of the feature covariance's spectrum: expr."""
     return sum(block_entropy(block) for block in primary_blocks(probe))
 
 
-@register_proxy("az-progressivity", source=f"{_SOURCE}, progressivity", needs={"forward"})
+@register_proxy(
+    "az-progressivity",
+    source=f"{_SOURCE}, progressivity",
+    needs={"forward"},
+    on_blocks=measure_entropy,
+    bfloat16=True,
+)
 def az_progressivity(probe: Probe) -> float:
     """Least growth of the spectrum's entropy from one block to the next.
 
@@ -55,11 +69,46 @@ def az_progressivity(probe: Probe) -> float:
     return float(entropies.diff().min())  # NaN where one is
 
 
+#: What the ledger calls σ, and whether a block is the identity, which has none.
+_STRETCH, _IDENTITY = "gradient stretch", "identity"
+
+
+def measure_stretch(group: BlockGroup, seed: int) -> None:
+    """σ of each block, see :func:`az_trainability`, from one gradient of all at once."""
+    if not group.is_primary:
+        return
+    g_in, g_out = block_gradients(group, seed)
+    same = _same(g_in, g_out, group.images)
+    group.ledger.number(group.blocks, _IDENTITY, same, formula=Tensor.double)
+    positions = group.images * g_out.shape[2] * g_out.shape[3]
+    products = cross(g_in, g_out, group.images) / positions
+    group.ledger.spectrum(group.blocks, _STRETCH, products, _singular)
+
+
+def _singular(products: Tensor) -> tuple[Tensor, Reading]:
+    """The largest singular value of matrices ``[k, m, n]``."""
+    products = products.double()
+    if products.shape[1] < products.shape[2]:
+        products = products.mT
+    return products.mT @ products, lambda values: values[:, -1].clamp_min(0.0).sqrt()
+
+
+def _same(a: Tensor, b: Tensor, images: int) -> Tensor:
+    """Whether maps are equal, candidate by candidate, ``[K]``."""
+    if a.shape != b.shape:
+        return torch.zeros(len(a) // images, dtype=torch.bool, device=a.device)
+    if len(a) == images and a.device.type == "cpu":
+        return torch.tensor([torch.equal(a, b)])  # ends at the first difference
+    same: Tensor = (a == b).unflatten(0, (-1, images)).flatten(1).all(dim=1)
+    return same
+
+
 @register_proxy(
     "az-trainability",
     source=f"{_SOURCE}, trainability",
     needs={"forward", "block_gradients"},
-    on_block=lambda block, seed: stretch_of(block, seed),
+    on_blocks=measure_stretch,
+    bfloat16=True,
 )
 def az_trainability(probe: Probe) -> float:
     """Mean over blocks of 2 − σ − 1/(σ + 1e-6), σ the gradient's largest stretch; at most 0.
@@ -79,76 +128,70 @@ def az_trainability(probe: Probe) -> float:
 
 def block_stretches(probe: Probe) -> list[float]:
     """σ of every block that is not the identity, shallow to deep."""
-    found = [stretch_of(block, probe.seed) for block in primary_blocks(probe)]
-    return [stretch for stretch in found if stretch is not None]
+    found = [block.numbers for block in primary_blocks(probe)]
+    return [numbers[_STRETCH] for numbers in found if not numbers[_IDENTITY]]
 
 
-def stretch_of(block: BlockProbe, seed: int) -> float | None:
-    """σ of a block; ``None`` for the identity. Computed once a block, as it is run."""
-    return block.memo("gradient_stretch", partial(_stretch, seed))
-
-
-def _stretch(seed: int, block: BlockProbe) -> float | None:
-    g_in, g_out = block_gradients(block, seed)
-    if g_in.shape == g_out.shape and torch.equal(g_in, g_out):
-        return None
-    return gradient_stretch(g_in, g_out)
-
-
-def block_gradients(block: BlockProbe, seed: int) -> tuple[Tensor, Tensor]:
-    """Random ±1 at a block's output, and its gradient at the input.
+def block_gradients(group: BlockGroup, seed: int) -> tuple[Tensor, Tensor]:
+    """Random ±1 at blocks' outputs, the same for each candidate, and their gradient at the inputs.
 
     Returns:
-        G_in ``[B, C, H, W]`` and G_out ``[B, C', h, w]``.
+        G_in ``[K·B, C, H, W]`` and G_out ``[K·B, C', h, w]``.
     """
-    if block.given is None:
+    if not group.output.requires_grad:
         raise RuntimeError("the block is in no graph: its proxies declared no block_gradients")
-    g_out = _signs(block.output.shape, seed).to(block.output)
+    shape = torch.Size((group.images, *group.output.shape[1:]))
+    signs = _signs(shape, seed).to(group.output)
+    # Unlike `repeat`, `cat` leaves the memory layout.
+    g_out = torch.cat([signs] * len(group.blocks)) if len(group.blocks) > 1 else signs
     # The graph may be part of a longer one, and is let go with the block's tensors.
-    (g_in,) = torch.autograd.grad(block.output, block.given, g_out, retain_graph=True)
+    (g_in,) = torch.autograd.grad(group.output, group.given, g_out, retain_graph=True)
     return g_in, g_out
 
 
-@lru_cache(maxsize=16)
-def _signs(shape: torch.Size, seed: int) -> Tensor:
-    """Random ±1 in a byte each, never changed: drawing takes longer than a convolution."""
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.empty(shape).bernoulli_(0.5, generator=generator).mul_(2.0).sub_(1.0)
-    return signs.to(torch.int8).contiguous(memory_format=torch.channels_last)
+class Signs:
+    """Random ±1 in a byte each, the last ones kept: drawing takes longer than a convolution.
+
+    Args:
+        most: bytes that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[tuple[torch.Size, int], Tensor] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return sum(signs.numel() for signs in self._kept.values())
+
+    def __call__(self, shape: torch.Size, seed: int) -> Tensor:
+        """Signs of a shape ``[B, C, H, W]``, equal for equal seeds; not to be changed."""
+        signs = self._kept.pop((shape, seed), None)
+        if signs is None:
+            generator = torch.Generator().manual_seed(seed)
+            drawn = torch.empty(shape).bernoulli_(0.5, generator=generator).mul_(2.0).sub_(1.0)
+            signs = drawn.to(torch.int8).contiguous(memory_format=torch.channels_last)
+        self._kept[shape, seed] = signs  # the last of all
+        while self.held > self._most:
+            del self._kept[next(iter(self._kept))]
+        return signs
+
+
+#: Of 64 CIFAR images those of any network at hand; of large images those of the last few blocks.
+_signs = Signs(64 * 2**20)
 
 
 def gradient_stretch(g_in: Tensor, g_out: Tensor) -> float:
-    """‖G_inᵀ G_out / (B·h·w)‖₂, positions of both matched by :func:`to_depth`.
+    """‖G_inᵀ G_out / (B·h·w)‖₂, a patch of G_in for each position of G_out.
 
     Args:
         g_in: ``[B, C, H, W]``.
         g_out: ``[B, C', h, w]``.
     """
-    rows_out = g_out.permute(0, 2, 3, 1).reshape(-1, g_out.shape[1])
-    rows_in = to_depth(g_in, g_out.shape[2], g_out.shape[3])
-    product = (rows_in.T @ rows_out).double() / len(rows_out)
-    if product.shape[0] < product.shape[1]:
-        product = product.T
-    return float(torch.linalg.eigvalsh(product.T @ product)[-1].clamp_min(0.0).sqrt())
-
-
-def to_depth(x: Tensor, height: int, width: int) -> Tensor:
-    """Patches of a map as channels, so that ``height × width`` positions are left.
-
-    Zeros fill up the last patches where the sides are no multiples.
-
-    Args:
-        x: ``[B, C, H, W]``.
-        height: at most H.
-        width: at most W.
-
-    Returns:
-        ``[B·height·width, C·s·t]``, s × t the patch.
-    """
-    s, t = -(-x.shape[2] // height), -(-x.shape[3] // width)
-    x = functional.pad(x, (0, t * width - x.shape[3], 0, s * height - x.shape[2]))
-    patches: Tensor = x.unflatten(3, (width, t)).unflatten(2, (height, s))  # [B, C, h, s, w, t]
-    return patches.permute(0, 2, 4, 1, 3, 5).reshape(len(x) * height * width, -1)
+    positions = len(g_out) * g_out.shape[2] * g_out.shape[3]
+    squares, read = _singular(cross(g_in, g_out) / positions)
+    return float(read(torch.linalg.eigvalsh(squares)))
 
 
 @register_proxy("az-complexity", source=f"{_SOURCE}, complexity")

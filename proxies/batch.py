@@ -75,8 +75,8 @@ class Batch:
     @property
     def normalised(self) -> Tensor:
         """Images as students see them, ``(x - mean) / std``, ``[B, C, H, W]``."""
-        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=self.images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=self.images.device).view(1, -1, 1, 1)
         return (self.images - mean) / std
 
     @property

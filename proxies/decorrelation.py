@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from .expr import moments
-from .probe import BlockProbe, Probe
+from .group import BlockGroup
+from .ledger import Reading
+from .moments import moments
+from .probe import Probe
 from .registry import register_proxy
 
 __all__ = ["decorrelation"]
+
+_NAME = "decorrelated channels"
+
+
+#: Deviation, of the largest, under which a channel is taken for constant: what rounding leaves.
+#: Behind batch norm, whose eps lifts it to a few thousandths, that is more.
+_CONSTANT, _CONSTANT_NORMED = 1e-6, 1e-2
+
+
+def _least(constant: float, grams: Tensor) -> tuple[Tensor, Reading]:
+    """Correlations of Gram matrices ``[k, C, C]``; their smallest eigenvalue, times C."""
+    grams = grams.double()
+    scale = grams.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()
+    varies = (scale > constant * scale.amax(dim=1, keepdim=True)).all(dim=1)
+    scale = torch.where(varies[:, None], scale, torch.ones_like(scale))
+    correlations = grams / scale.unsqueeze(1) / scale.unsqueeze(2)
+
+    def read(values: Tensor) -> Tensor:
+        least = values[:, 0].clamp_min(0.0)
+        # What is not finite stays so, for the candidate to fail.
+        follows = ~varies & least.isfinite()
+        return torch.where(follows, torch.zeros_like(least), least * values.shape[1])
+
+    return correlations, read
+
+
+_RAW, _NORMED = partial(_least, _CONSTANT), partial(_least, _CONSTANT_NORMED)
 
 
 def least_eigenvalue(features: Tensor) -> float:
@@ -22,28 +53,22 @@ def least_eigenvalue(features: Tensor) -> float:
         In [0, 1]: 0 where one channel follows from the others, 1 where none is correlated. A
         constant channel follows from any.
     """
-    covariance = moments(features)[1]
-    scale = covariance.diagonal().sqrt()
-    if not bool((scale > 1e-6 * scale.max()).all()):
-        return 0.0
-    correlation = covariance / scale / scale.unsqueeze(1)
-    return float(torch.linalg.eigvalsh(correlation)[0].clamp_min(0.0))
+    correlations, read = _RAW(moments(features).gram)
+    return float(read(torch.linalg.eigvalsh(correlations))) / features.shape[1]
 
 
-def _decorrelated(block: BlockProbe) -> float:
-    return sum(x.shape[1] * least_eigenvalue(x.detach()) for x in block.maps)
-
-
-def decorrelated_channels(block: BlockProbe, seed: int = 0) -> float:  # noqa: ARG001
-    """Σ over a block's layers of channels times the smallest eigenvalue, computed once."""
-    return block.memo("decorrelated channels", _decorrelated)
+def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
+    """Σ over a block's layers of channels times the smallest eigenvalue."""
+    for gram, owners, normed in group.maps:
+        group.ledger.spectrum(owners, _NAME, gram, _NORMED if normed else _RAW)
 
 
 @register_proxy(
     "decorrelation",
     source="MeCo (Jiang et al., NeurIPS 2023), over a batch and by channels; ours",
-    needs={"forward", "maps"},
-    on_block=decorrelated_channels,
+    needs={"forward", "map_moments"},
+    on_blocks=measure,
+    bfloat16=True,
 )
 def decorrelation(probe: Probe) -> float:
     """Σ over layers of channels times the smallest eigenvalue of their correlation.
@@ -54,4 +79,4 @@ def decorrelation(probe: Probe) -> float:
     batch norm (and a Transformer's linear layers), one forward, no labels; initialisation
     N(0, 1), batch norm by batch statistics.
     """
-    return sum(map(decorrelated_channels, probe.blocks))
+    return sum(block.numbers.get(_NAME, 0.0) for block in probe.blocks)

@@ -62,7 +62,7 @@ def class_gradient(logits: Tensor, pooled: Tensor, labels: Tensor) -> Tensor:
     (p − y)ᵀ f / B: what the released code gets from autograd, without it.
     """
     p = logits.softmax(dim=1)
-    p[torch.arange(len(labels)), labels] -= 1.0
+    p[torch.arange(len(labels), device=labels.device), labels] -= 1.0
     return p.T @ pooled / len(labels)
 
 
@@ -93,7 +93,12 @@ def _student_gradient(probe: Probe) -> Tensor:
 # ---------------------------------------------------------------------- the scores
 
 
-@register_proxy("diswot-relation", source="DisWOT (CVPR 2023, §3.2), released code", needs=_NEEDS)
+@register_proxy(
+    "diswot-relation",
+    source="DisWOT (CVPR 2023, §3.2), released code",
+    needs=_NEEDS,
+    bfloat16=True,
+)
 def diswot_relation(probe: Probe) -> float:
     """Relation similarity: −Σ (G_S − G_T)² / B², G the row-normalised image Gram matrix."""
     reference = teacher_of(probe).memo("image_relation", _teacher_relation)
@@ -106,6 +111,7 @@ def diswot_relation(probe: Probe) -> float:
     source="DisWOT (CVPR 2023, §3.2), released code's gradients, class × class",
     needs=_NEEDS,
     check=needs_classifier,
+    bfloat16=True,
 )
 def diswot_semantic(probe: Probe) -> float:
     """Semantic similarity for any two widths: −Σ (E_S − E_T)² / K², E = ĝĝᵀ by classes."""

@@ -5,26 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .probe import BlockProbe, Probe
+from .block import BlockProbe
+from .group import BlockGroup
+from .ledger import Reading
+from .moments import moments
+from .probe import Probe
 from .registry import register_proxy
 
-__all__ = ["block_entropy", "block_moments", "expr", "moments", "primary_blocks"]
+__all__ = ["block_entropy", "expr", "measure", "primary_blocks", "spectrum_entropy"]
 
-
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of channels and the Gram matrix of what is left of them, in float64.
-
-    Args:
-        features: ``[B, C, H, W]``, read as B·H·W positions.
-
-    Returns:
-        ``[C]`` and ``[C, C]``.
-    """
-    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    mean = rows.mean(dim=0)
-    # Centring first keeps the small eigenvalues, which E[xxᵀ] − μμᵀ would cancel away.
-    rows = rows - mean
-    return mean.double(), (rows.T @ rows).double()
+_NAME = "spectrum entropy"
 
 
 def spectrum_entropy(features: Tensor) -> float:
@@ -36,22 +26,25 @@ def spectrum_entropy(features: Tensor) -> float:
     Returns:
         Between 0 and ln C; NaN where all features are constant.
     """
-    return _entropy(moments(features)[1])
+    return float(_entropy(torch.linalg.eigvalsh(moments(features).gram)))
 
 
-def _entropy(gram: Tensor) -> float:
-    eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0.0)
-    p = eigenvalues / eigenvalues.sum()
-    return float(torch.special.entr(p).sum())
+def _entropy(eigenvalues: Tensor) -> Tensor:
+    """``[K, C]`` → ``[K]``."""
+    eigenvalues = eigenvalues.clamp_min(0.0)
+    p = eigenvalues / eigenvalues.sum(dim=1, keepdim=True)
+    entropy: Tensor = torch.special.entr(p).sum(dim=1)
+    return entropy
 
 
-def block_moments(block: BlockProbe) -> tuple[Tensor, Tensor]:
-    """:func:`moments` of a block's output, computed once."""
-    return block.memo("moments", lambda block: moments(block.output.detach()))
+def _spectrum(grams: Tensor) -> tuple[Tensor, Reading]:
+    return grams, _entropy
 
 
-def _block_entropy(block: BlockProbe) -> float:
-    return _entropy(block_moments(block)[1])
+def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
+    """:func:`spectrum_entropy` of each block's output."""
+    if group.is_primary:
+        group.ledger.spectrum(group.blocks, _NAME, group.moments.gram, _spectrum)
 
 
 def primary_blocks(probe: Probe) -> list[BlockProbe]:
@@ -61,11 +54,17 @@ def primary_blocks(probe: Probe) -> list[BlockProbe]:
 
 def block_entropy(block: BlockProbe) -> float:
     """:func:`spectrum_entropy` of a block's output, computed once."""
-    return block.memo("spectrum_entropy", _block_entropy)
+    if _NAME not in block.numbers:
+        block.numbers[_NAME] = spectrum_entropy(block.output)
+    return block.numbers[_NAME]
 
 
 @register_proxy(
-    "expr", source="AZ-NAS (Lee & Ham, CVPR 2024, §3.2, expressivity), summed", needs={"forward"}
+    "expr",
+    source="AZ-NAS (Lee & Ham, CVPR 2024, §3.2, expressivity), summed",
+    needs={"forward"},
+    on_blocks=measure,
+    bfloat16=True,
 )
 def expr(probe: Probe) -> float:
     """Entropy of the feature covariance's spectrum, summed over block outputs.

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from ..searchspace.errors import InvalidInputError
-from .expr import block_moments, primary_blocks
-from .probe import BlockProbe, Probe
+from .expr import primary_blocks
+from .group import BlockGroup
+from .probe import Probe
 from .registry import register_proxy
 
 __all__ = ["signal_growth"]
 
-
-def _log_variance(block: BlockProbe) -> float:
-    mean, gram = block_moments(block)
-    numbers = block.output.numel()
-    positions = numbers // len(mean)
-    squares = gram.trace() + positions * (mean - mean.mean()).square().sum()
-    variance = float(squares) / (numbers - 1)
-    return math.log(variance) if variance > 0.0 else -math.inf
+_NAME = "log variance"
 
 
-@register_proxy("signal-growth", source="ours", needs={"forward", "bn"})
+def _log_variance(mean: Tensor, gram: Tensor, positions: Tensor) -> Tensor:
+    """Of maps with means ``[k, C]``, Gram matrices ``[k, C, C]`` and positions ``[k]``."""
+    between = (mean - mean.mean(dim=1, keepdim=True)).square().sum(dim=1)
+    squares = gram.diagonal(dim1=1, dim2=2).sum(dim=1) + positions * between
+    return (squares / (positions * mean.shape[1] - 1)).log()
+
+
+def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
+    """Logarithm of the variance of each block's output; −∞ of a constant."""
+    if group.is_primary:
+        found = group.moments
+        positions = found.mean.new_full(found.mean.shape[:1], found.positions)
+        tensors = (found.mean, found.gram, positions)
+        group.ledger.number(group.blocks, _NAME, *tensors, formula=_log_variance)
+
+
+@register_proxy(
+    "signal-growth",
+    source="ours",
+    needs={"forward", "bn"},
+    on_blocks=measure,
+    bfloat16=True,
+)
 def signal_growth(probe: Probe) -> float:
     """Mean over blocks of the logarithm of their output's variance.
 
@@ -33,7 +51,7 @@ def signal_growth(probe: Probe) -> float:
     Raises:
         InvalidInputError: where a block's output is constant.
     """
-    values = [block.memo("log_variance", _log_variance) for block in primary_blocks(probe)]
+    values = [block.numbers[_NAME] for block in primary_blocks(probe)]
     if not values or min(values) == -math.inf:
         raise InvalidInputError("a block's output is constant, so its variance has no logarithm")
     return math.fsum(values) / len(values)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn import functional
 from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .batch import Batch
+from .block import BlockProbe, Memo
 from .gradients import SecondOrder, differentiate, hessian_times_gradient
 from .image_gradients import ImagePass, LayerTrace, recording, run_step
 from .taps import Taps
@@ -27,18 +28,6 @@ from .taps import Taps
 __all__ = ["BlockProbe", "Probe", "TeacherSide", "ValueGradient"]
 
 T = TypeVar("T")
-
-
-class _Memo:
-    """Values computed once, by name."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, Any] = {}
-
-    def get(self, name: str, compute: Callable[[], T]) -> T:
-        if name not in self._values:
-            self._values[name] = compute()
-        return cast(T, self._values[name])
 
 
 class TeacherSide:
@@ -52,46 +41,11 @@ class TeacherSide:
     def __init__(self, taps: Taps, labels: Tensor) -> None:
         self.taps = taps
         self.labels = labels
-        self._memo = _Memo()
+        self._memo = Memo()
 
     def memo(self, name: str, compute: Callable[[TeacherSide], T]) -> T:
         """``compute(self)``, the first time it is asked for under ``name``."""
         return self._memo.get(name, lambda: compute(self))
-
-
-@dataclass(slots=True, eq=False)
-class BlockProbe:
-    """One step of the forward pass, shared by every candidate with the same prefix.
-
-    Attributes:
-        step: what was computed.
-        output: ``[B, C, H, W]``.
-        relus: outputs of the ReLUs inside, where a proxy needs them.
-        weights: the weight slices used, where a proxy needs gradients.
-        maps: outputs of the convolutions and a Transformer's linear layers inside, where a
-            proxy needs them.
-        given: what the step was run on, where a proxy needs its gradient; it and ``output`` are
-            in a graph of this step at least.
-    """
-
-    step: Step
-    output: Tensor
-    relus: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-    maps: list[Tensor] = field(default_factory=list)
-    given: Tensor | None = None
-    _memo: _Memo = field(default_factory=_Memo)
-
-    def memo(self, name: str, compute: Callable[[BlockProbe], T]) -> T:
-        """``compute(self)``, the first time it is asked for under ``name``."""
-        return self._memo.get(name, lambda: compute(self))
-
-    def let_go(self, *, maps: bool) -> None:
-        """Drop the graph, and the maps where asked, when all has been taken from them."""
-        self.given = None
-        self.output = self.output.detach()
-        self.relus = [x.detach() for x in self.relus]
-        self.maps = [] if maps else [x.detach() for x in self.maps]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +85,7 @@ class Probe:
     teacher: TeacherSide | None = None
     seed: int = 0
     images: Tensor | None = None
-    _memo: _Memo = field(default_factory=_Memo)
+    _memo: Memo = field(default_factory=Memo)
 
     def memo(self, name: str, compute: Callable[[Probe], T]) -> T:
         """``compute(self)``, the first time it is asked for under ``name``."""

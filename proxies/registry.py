@@ -16,7 +16,8 @@ from ..searchspace.plugins import load_entry_points
 from ..searchspace.registry import Registry
 
 if TYPE_CHECKING:
-    from .probe import BlockProbe, Probe, TeacherSide
+    from .group import BlockGroup
+    from .probe import Probe, TeacherSide
 
 __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 
@@ -24,8 +25,8 @@ __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 #: gradient of the cross-entropy; ``hessian``: the product of its Hessian with that; ``maps``:
 #: outputs of convolutions; ``input_gradient``: of the summed logits at the images; ``relu``,
 #: ``bn``, ``attention``: of the network; ``teacher``; ``network``: the nested network or a
-#: standalone copy; ``block_gradients``: each block's gradient at its input, taken as the block
-#: is run, from the pass that all proxies share.
+#: standalone copy; ``block_gradients``: each block's gradient at its input, ``map_moments``:
+#: means and Gram matrices of maps, both taken by ``on_blocks`` as blocks are run.
 NEEDS = (
     "forward",
     "labels",
@@ -39,6 +40,7 @@ NEEDS = (
     "teacher",
     "network",
     "block_gradients",
+    "map_moments",
 )
 
 _MODULES = (
@@ -89,8 +91,11 @@ class Proxy:
         check: ``f(teacher, num_classes)`` gives the reason why a teacher will not do, or
             ``None``; called before any scoring.
         images: fewest with which it tells candidates apart.
-        on_block: ``f(block, seed)``, called as soon as a block was run; what it remembers there
-            is all that ``compute`` takes of the block's graph and maps, which are then let go.
+        on_blocks: ``f(group, seed)``, called as soon as blocks were run, of one candidate or of
+            several at once; what it notes in the group's ledger is all that ``compute`` takes
+            of their graph, which is then let go.
+        bfloat16: whether its ranks are the same where convolutions and linear layers are
+            computed in bfloat16; a proxy without a forward pass has nothing to say.
     """
 
     name: str
@@ -102,7 +107,8 @@ class Proxy:
     version: int = 1
     check: Callable[[TeacherSide, int], str | None] | None = None
     images: int = 2
-    on_block: Callable[[BlockProbe, int], object] | None = None
+    on_blocks: Callable[[BlockGroup, int], object] | None = None
+    bfloat16: bool = False
 
 
 _PROXIES: Registry[Proxy] = Registry("proxy")
@@ -117,7 +123,8 @@ def register_proxy(
     version: int = 1,
     check: Callable[[TeacherSide, int], str | None] | None = None,
     images: int = 2,
-    on_block: Callable[[BlockProbe, int], object] | None = None,
+    on_blocks: Callable[[BlockGroup, int], object] | None = None,
+    bfloat16: bool = False,
 ) -> Callable[[Callable[[Probe], float]], Callable[[Probe], float]]:
     """Register a function of a probe; its docstring's first line becomes the summary.
 
@@ -137,7 +144,17 @@ def register_proxy(
         _PROXIES.add(
             name,
             Proxy(
-                name, compute, summary, source, needs, direction, version, check, images, on_block
+                name,
+                compute,
+                summary,
+                source,
+                needs,
+                direction,
+                version,
+                check,
+                images,
+                on_blocks,
+                bfloat16,
             ),
         )
         return compute

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CandidateScore", "ScoreTable", "as_table"]
+__all__ = ["CandidateScore", "ScoreTable", "as_table", "reason_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +58,11 @@ def as_table(rows: Sequence[Mapping[str, CandidateScore]], names: Sequence[str])
         if (reason := row[name].failure) is not None
     }
     return ScoreTable(columns, failures)
+
+
+def reason_of(error: BaseException) -> str:
+    """What a failure's record says of an error, in one line."""
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return f"out of memory: {text[:160]}" if text else "out of memory"
+    return f"{type(error).__name__}: {text[:200]}"

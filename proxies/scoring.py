@@ -1,53 +1,50 @@
 """Scoring many candidates: one forward for all proxies, common prefixes computed once.
 
-Candidates are sorted by their steps and walked depth first, so that the activations of a
-shared prefix are computed when first met, kept while they are needed, and dropped after.
-On DisWOT's S0 that leaves 2.3 blocks to compute a candidate in place of 12.
+Candidates are sorted by their steps and walked one by one, sharing prefixes, or in groups
+whose equal shapes go together. On DisWOT's S0 prefixes leave 2.3 blocks to compute a candidate
+in place of 12.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ..searchspace.architecture import Architecture
-from ..searchspace.elastic import ElasticNetwork, Trace, to_channels_last
+from ..searchspace.elastic import ElasticNetwork, to_channels_last
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import SearchSpace
 from .batch import Batch
-from .gradients import SecondOrder
-from .probe import BlockProbe, Probe, TeacherSide
+from .block import BlockProbe
+from .devices import exact_kernels, find_device, free, one_thread
+from .passes import PRECISIONS
+from .probe import Probe, TeacherSide
 from .registry import Proxy, get_proxy
-from .score_table import CandidateScore, ScoreTable, as_table
+from .score_table import CandidateScore, ScoreTable, as_table, reason_of
 from .taps import Taps
+from .walk import Walk
 
 __all__ = ["CandidateScore", "ScoreTable", "Scorer", "one_thread"]
+
+#: Candidates run at once on a GPU.
+GROUP = 64
+
+#: Of a score in a group, relative to the same candidate's scored alone.
+TOLERANCE = 1e-5
 
 #: What a proxy can need of a network, and what it is called.
 _TRAITS = {"bn": "batch norm", "relu": "ReLU activations", "attention": "attention layers"}
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: sums split over more round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 class Scorer:
     """Scores candidates of one space under fixed proxies, batch, teacher and seed.
 
-    The score of a candidate depends on nothing else: not on the other candidates, their
-    order or how they are grouped.
+    The score of a candidate depends on nothing else: not on the other candidates or their
+    order. Run in groups it is the same within :data:`TOLERANCE`, and to the bit in equal groups
+    on an equal device.
 
     Args:
         space: where the candidates come from.
@@ -55,11 +52,16 @@ class Scorer:
         batch: needed unless every proxy is a size.
         teacher: the teacher's taps on that batch, needed by teacher-aware proxies.
         seed: of the nested weights.
+        device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: of convolutions and linear layers, ``"float32"`` or ``"bfloat16"``; what is
+            measured is float32 in either.
+        group: candidates run at once, where all proxies can be had so; default 1 on a CPU,
+            which gains nothing by more, and :data:`GROUP` on a GPU.
 
     Raises:
         UnknownNameError: if a proxy is unknown.
-        InvalidInputError: if a need is not met or images are too few; says what to leave out
-            or to give.
+        InvalidInputError: if a need is not met, images are too few, there is no such device or
+            a proxy's ranks do not hold in the precision; says what to leave out or to give.
     """
 
     def __init__(
@@ -70,26 +72,41 @@ class Scorer:
         batch: Batch | None = None,
         teacher: Taps | None = None,
         seed: int = 0,
+        device: str = "cpu",
+        precision: str = "float32",
+        group: int | None = None,
     ) -> None:
         self.space = space
         self.proxies: tuple[Proxy, ...] = tuple(get_proxy(name) for name in dict.fromkeys(proxies))
         self.seed = seed
         self._needs = frozenset[str]().union(*(proxy.needs for proxy in self.proxies))
-        # One graph from the images on, or one a step, which goes as soon as it has served.
-        self._whole_graph = bool(self._needs & {"backward", "input_gradient"})
-        self._block_graphs = "block_gradients" in self._needs
-        self._eager = [proxy.on_block for proxy in self.proxies if proxy.on_block is not None]
-        self._drop_maps = not any(
-            "maps" in proxy.needs and proxy.on_block is None for proxy in self.proxies
-        )
+        self._device = find_device(device)
+        self._precision = precision
+        self._check_precision()
+        if group is not None and group < 1:
+            raise InvalidInputError(f"group = {group}; need at least 1 candidate at once")
+        self._group = group or (1 if self._device.type == "cpu" else GROUP)
         self._batch = batch
         self._teacher: TeacherSide | None = None
-        self._network: ElasticNetwork | None = None
-        self._images: Tensor | None = None
+        self._walk: Walk | None = None
         if "forward" in self._needs:
             self._open(batch)
         if "teacher" in self._needs:
             self._meet(teacher)
+
+    def _check_precision(self) -> None:
+        if self._precision not in PRECISIONS:
+            raise InvalidInputError(
+                f"unknown precision {self._precision!r}; known: {', '.join(PRECISIONS)}"
+            )
+        if self._precision == "float32":
+            return
+        moved = [p.name for p in self.proxies if "forward" in p.needs and not p.bfloat16]
+        if moved:
+            raise InvalidInputError(
+                f"{', '.join(moved)} {'ranks' if len(moved) == 1 else 'rank'} otherwise in"
+                f" {self._precision}, or has not been shown not to; leave it out, or take float32"
+            )
 
     def _open(self, batch: Batch | None) -> None:
         if batch is None:
@@ -114,7 +131,6 @@ class Scorer:
                 f" for {self.space.num_classes}; create it with num_classes={batch.num_classes}"
             )
         network = self.space.supernet(seed=self.seed, init="normal").train()
-        network.track_statistics(False)
         network.requires_grad_(False)
         to_channels_last(network)
         for trait, what in _TRAITS.items():
@@ -130,11 +146,12 @@ class Scorer:
                 f" {len(batch)}; take {most.images} or more (--batch-size, of a benchmark --size),"
                 " or leave it out"
             )
-        self._network = network
-        self._images = batch.normalised.contiguous(memory_format=torch.channels_last)
-        self._images.requires_grad_(
-            "input_gradient" in self._needs or (self._whole_graph and self._block_graphs)
+        self._batch = batch = replace(
+            batch, images=batch.images.to(self._device), labels=batch.labels.to(self._device)
         )
+        images = batch.normalised.contiguous(memory_format=torch.channels_last)
+        network.to(self._device)
+        self._walk = Walk(network, self.proxies, images, seed=self.seed, precision=self._precision)
 
     def _meet(self, taps: Taps | None) -> None:
         if taps is None or self._batch is None:
@@ -145,7 +162,7 @@ class Scorer:
             raise InvalidInputError(
                 f"the teacher saw {len(taps.pooled)} images, the batch has {len(self._batch)}"
             )
-        self._teacher = TeacherSide(taps, self._batch.labels)
+        self._teacher = TeacherSide(taps.to(self._device), self._batch.labels)
         for proxy in self.proxies:
             if proxy.check is None:
                 continue
@@ -155,6 +172,11 @@ class Scorer:
     def _naming(self, need: str) -> str:
         names = [repr(proxy.name) for proxy in self.proxies if need in proxy.needs]
         return f"prox{'y' if len(names) == 1 else 'ies'} {', '.join(names)}"
+
+    @property
+    def network(self) -> ElasticNetwork | None:
+        """The nested network, where a proxy needs a forward pass."""
+        return None if self._walk is None else self._walk.network
 
     # ------------------------------------------------------------------ scoring
 
@@ -183,7 +205,8 @@ class Scorer:
             for i, key in enumerate(distinct)
         }
         done: dict[str, dict[str, CandidateScore]] = {}
-        with one_thread(), torch.set_grad_enabled(self._whole_graph or self._block_graphs):
+        grad = self._walk.grad() if self._walk is not None else torch.no_grad()
+        with one_thread(), exact_kernels(), grad:
             for probe in self._probes(list(distinct.values()), rows):
                 if isinstance(probe, _Failed):
                     done[probe.arch.key] = {
@@ -203,58 +226,58 @@ class Scorer:
 
     def neighbours(self, archs: Iterable[Architecture]) -> list[Architecture]:
         """Candidates in an order that puts common prefixes side by side."""
-        if self._network is None:
+        if self._walk is None:
             return list(archs)
-        return sorted(archs, key=self._network.steps)
+        return sorted(archs, key=self._walk.network.steps)
 
     def _probes(
         self, archs: list[Architecture], costs: Mapping[str, dict[str, float]]
     ) -> Iterator[Probe | _Failed]:
-        if self._network is None or self._images is None:
+        if self._walk is None:
             for arch in archs:
                 yield Probe(arch, costs[arch.key], teacher=self._teacher, seed=self.seed)
             return
-        path: list[BlockProbe] = []
-        for arch in self.neighbours(archs):
-            steps = self._network.steps(arch)
-            shared = 0
-            while shared < min(len(path), len(steps)) and path[shared].step == steps[shared]:
-                shared += 1
-            del path[shared:]
-            try:
-                for step in steps[shared:]:
-                    trace = Trace(
-                        want_weights="backward" in self._needs,
-                        want_relus="relu" in self._needs,
-                        want_maps="maps" in self._needs,
-                        he=True,
-                    )
-                    x = path[-1].output if path else self._images
-                    if self._block_graphs and not self._whole_graph:
-                        x = x.detach().requires_grad_()
-                    twice = SecondOrder() if "hessian" in self._needs else contextlib.nullcontext()
-                    with twice:
-                        output = self._network.run_step(step, x, trace)
-                    block = BlockProbe(step, output, trace.relus, trace.weights, trace.maps)
-                    block.given = x if self._block_graphs else None
-                    for measure in self._eager:
-                        measure(block, self.seed)
-                    if not self._whole_graph:
-                        block.let_go(maps=self._drop_maps)
-                    path.append(block)
-            except Exception as error:  # noqa: BLE001 (as in _evaluate: recorded, not the end)
-                yield _Failed(arch, _reason(error))
+        for arch, blocks in self._walked(self._walk, self.neighbours(archs)):
+            if isinstance(blocks, str):
+                yield _Failed(arch, blocks)
                 continue
             yield Probe(
                 arch,
                 costs[arch.key],
                 self._batch,
-                tuple(path),
-                self._network,
+                blocks,
+                self._walk.network,
                 self._teacher,
                 self.seed,
-                self._images,
+                self._walk.images,
             )
+
+    def _walked(
+        self, walk: Walk, archs: Sequence[Architecture]
+    ) -> Iterator[tuple[Architecture, tuple[BlockProbe, ...] | str]]:
+        """Blocks of each candidate, or why there are none."""
+        size = self._group if walk.takes_groups else 1
+        for i in range(0, len(archs), size):
+            yield from self._tried(walk, archs[i : i + size])
+
+    def _tried(
+        self, walk: Walk, group: Sequence[Architecture]
+    ) -> Iterator[tuple[Architecture, tuple[BlockProbe, ...] | str]]:
+        """The same of a group; one that fails, for want of memory say, in halves."""
+        try:
+            found = [walk.one(group[0])] if len(group) == 1 else walk.together(group)
+        except Exception as error:  # noqa: BLE001  (as in _evaluate: recorded, not the end)
+            reason = reason_of(error)
+        else:
+            yield from zip(group, found, strict=True)
+            return
+        free(self._device)
+        if len(group) == 1:
+            yield group[0], reason
+            return
+        half = len(group) // 2
+        yield from self._tried(walk, group[:half])
+        yield from self._tried(walk, group[half:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +288,11 @@ class _Failed:
     reason: str
 
 
-def _reason(error: BaseException) -> str:
-    text = str(error).strip().split("\n")[0]
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        return f"out of memory: {text[:160]}" if text else "out of memory"
-    return f"{type(error).__name__}: {text[:200]}"
-
-
 def _evaluate(proxy: Proxy, probe: Probe) -> CandidateScore:
     try:
         value = proxy.direction * float(proxy.compute(probe))
     except Exception as error:  # noqa: BLE001  (one candidate's crash must not end a run)
-        return CandidateScore(math.nan, _reason(error))
+        return CandidateScore(math.nan, reason_of(error))
     if not math.isfinite(value):
         return CandidateScore(math.nan, f"the value is {value}")
     return CandidateScore(value)

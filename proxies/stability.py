@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..searchspace.errors import InvalidInputError
-from .az_nas import block_stretches, stretch_of
+from .az_nas import block_stretches, measure_stretch
 from .probe import Probe
 from .registry import register_proxy
 
@@ -19,7 +19,8 @@ FACTOR = 2.0
     "gradient-stability",
     source="AZ-NAS (Lee & Ham, CVPR 2024, §3.2, trainability), with a tolerance; ours",
     needs={"forward", "block_gradients"},
-    on_block=stretch_of,
+    on_blocks=measure_stretch,
+    bfloat16=True,
 )
 def gradient_stability(probe: Probe) -> float:
     """Mean over blocks of how far they stretch a gradient beyond a factor of 2; at most 0.

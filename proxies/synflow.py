@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..searchspace.elastic import ElasticNetwork, Step, Trace
+from ..searchspace.elastic import Trace
+from .group import BlockGroup
 from .probe import Probe
 from .registry import register_proxy
 
 __all__ = ["synflow"]
+
+_NAME = "synflow"
 
 
 def _identity(x: Tensor, *_: object, **__: object) -> Tensor:
@@ -29,11 +31,11 @@ def _open(x: Tensor, *_: object, **__: object) -> Tensor:
 
 def _max_pool(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The largest value of each window, and the derivative that stands where it does."""
-    value, derivative = x.split(1)
+    value, derivative = x[0::2], x[1::2]
     kwargs.pop("return_indices", None)
     value, places = functional.max_pool2d_with_indices(value, *args, **kwargs)
     derivative = derivative.flatten(2).gather(2, places.flatten(2)).view_as(value)
-    return torch.cat([value, derivative])
+    return torch.stack([value, derivative], dim=1).flatten(0, 1)
 
 
 #: What stands for a function where all signals are positive and nothing saturates.
@@ -72,24 +74,31 @@ class _Flow(TorchFunctionMode):
             gain = 2.0 if func is functional.conv2d else 1.0
             weight = weight.abs() * math.sqrt(gain / weight[0].numel())
             out: Tensor = func(x, weight, *rest, **kwargs)
-            return torch.cat([out[:1], out[1:] + out[:1]])
+            out[1::2] += out[0::2]
+            return out
         return func(*args, **kwargs)
 
 
-def _run(network: ElasticNetwork, step: Step, x: Tensor) -> tuple[Tensor, float]:
-    """One step, and the logarithm of what its output was divided by to stay near 1."""
-    with _Flow():
-        out = network.run_step(step, x, Trace())
-    scale = float(out[0].max())
-    if not scale > 0.0:
-        return out, 0.0
-    return out / scale, math.log(scale)
+def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
+    """One step of the pass, and the logarithm of what its output was divided by to stay near 1."""
+    with torch.no_grad():
+        start = torch.zeros_like(group.given[:2])
+        start[0] = 1.0
+        x = group.states(_NAME, start)
+        with _Flow():
+            out = group.network.run_group([b.step for b in group.blocks], x, Trace(images=2))
+        largest = out[0::2].flatten(1).amax(dim=1)
+        scale = torch.where(largest > 0.0, largest, torch.ones_like(largest))
+        group.keep(_NAME, out / scale.repeat_interleave(2).view(-1, 1, 1, 1))
+        group.ledger.number(group.blocks, _NAME, scale, formula=torch.log)
 
 
 @register_proxy(
     "synflow",
     source="SynFlow (Tanaka et al., NeurIPS 2020, eq. 3) as a score: Abdelfattah et al., §3.3",
     needs={"forward", "network", "bn"},
+    on_blocks=measure,
+    bfloat16=True,
 )
 def synflow(probe: Probe) -> float:
     """Logarithm of Σ |w ⊙ ∂R/∂w|, R the summed output for an all-one image.
@@ -102,17 +111,13 @@ def synflow(probe: Probe) -> float:
     reach 1e61: the pass is scaled step by step and the logarithm, which keeps the ranking,
     kept beside it. A flow of 0 fails.
     """
-    network, images = probe.network, probe.images
-    if network is None or images is None:
-        raise RuntimeError("synflow takes the image's shape from the batch")
-    with torch.no_grad():
-        ones = torch.ones_like(images[:1])
-        start = torch.cat([ones, torch.zeros_like(ones)])
-        final, scales = probe.along("synflow", start, partial(_run, network))
-        with _Flow():
-            features = network.embed(network.pool(final), Trace())
-            out = functional.linear(features, network.classifier.slice(features.shape[1]))
+    network = probe.network
+    if network is None:
+        raise RuntimeError("synflow is a pass of the nested network")
+    with torch.no_grad(), _Flow():
+        features = network.embed(network.pool(probe.blocks[-1].states[_NAME]), Trace())
+        out = functional.linear(features, network.classifier.slice(features.shape[1]))
         total = float(out[1].double().sum())
     if not total > 0.0:
         return -math.inf
-    return math.log(total) + math.fsum(scales)
+    return math.log(total) + math.fsum(block.numbers[_NAME] for block in probe.blocks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 __all__ = ["Taps"]
@@ -11,7 +12,7 @@ __all__ = ["Taps"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taps:
-    """Measurements of one network on one batch of B images; detached, on the CPU.
+    """Measurements of one network on one batch of B images; detached, on the CPU until moved.
 
     Attributes:
         stages: the last output at each resolution, shallow to deep, ``[B, C, H, W]`` each.
@@ -26,3 +27,13 @@ class Taps:
     pooled: Tensor
     logits: Tensor | None = None
     classifier: Tensor | None = None
+
+    def to(self, device: torch.device) -> Taps:
+        """The same on another device."""
+        return Taps(
+            stages=tuple(stage.to(device) for stage in self.stages),
+            final_map=self.final_map.to(device),
+            pooled=self.pooled.to(device),
+            logits=None if self.logits is None else self.logits.to(device),
+            classifier=None if self.classifier is None else self.classifier.to(device),
+        )

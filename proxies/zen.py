@@ -35,7 +35,8 @@ def zen(probe: Probe) -> float:
         layout = {"memory_format": torch.channels_last}
         shape = probe.images.shape
         x = torch.empty(shape).normal_(generator=generator).contiguous(**layout)
-        moved = x + GAMMA * torch.empty(shape).normal_(generator=generator)
+        x = x.to(probe.images.device)
+        moved = x + GAMMA * torch.empty(shape).normal_(generator=generator).to(x.device)
         trace = Trace(want_maps=True, he=True)
         still = probe.run(x, trace)
         distance = (still - probe.run(moved.contiguous(**layout), Trace(he=True))).abs()

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.nn import functional
 
 from .architecture import Architecture
 from .errors import InvalidInputError
+from .trace import Step, Trace
 
 __all__ = [
     "EMBEDDING_STD",
@@ -38,86 +38,11 @@ __all__ = [
 
 INITS = ("he", "normal")
 
+#: (maps, scale, shift, eps) → maps normalised by the batch.
+BatchNorm = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
 EMBEDDING_STD = 0.02
 """Of class tokens and positions, as ViTs initialise them (DeiT: Touvron et al., ICML 2021)."""
-
-
-class Step(NamedTuple):
-    """One unit of the forward pass; equal steps after equal prefixes give equal tensors."""
-
-    kind: str
-    args: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class Trace:
-    """What a step leaves behind for scoring, filled only where asked.
-
-    Attributes:
-        want_weights: detach the weight slices and let gradients reach them.
-        he: take N(0, 1) slices that no batch norm follows at He scale, embeddings at 0.02;
-            elsewhere batch norm makes every scale the same.
-        want_relus: keep the outputs of ReLUs.
-        want_maps: keep the outputs of convolutions, before any batch norm, and of the linear
-            layers of Transformers.
-        weights: the slices used, in order, N(0, 1) as they are; leaves of the graph.
-        relus: outputs of ReLUs, ``[B, C, H, W]`` each, in order.
-        maps: outputs of convolutions and linear layers, likewise.
-    """
-
-    want_weights: bool = False
-    want_relus: bool = False
-    want_maps: bool = False
-    he: bool = False
-    weights: list[Tensor] = field(default_factory=list)
-    relus: list[Tensor] = field(default_factory=list)
-    maps: list[Tensor] = field(default_factory=list)
-
-    def weight(self, weight: Tensor, *, normed: bool = True) -> Tensor:
-        """Pass a weight slice through, as a new leaf where gradients are wanted.
-
-        Args:
-            weight: ``[out, in, k, k]``, or ``[out, in]`` of a linear layer.
-            normed: whether batch norm follows, for which the weight's scale does not matter.
-        """
-        if self.want_weights:
-            weight = weight.detach().requires_grad_()
-            self.weights.append(weight)
-        if self.he and not normed:
-            weight = weight * math.sqrt(2.0 / weight[0].numel())
-        return weight
-
-    def unit(self, x: Tensor) -> Tensor:
-        """Pass on what a shortcut's convolution gives that no batch norm follows.
-
-        Where weights are taken at an initialisation's scale, this one's is what brings its
-        output to variance 1 on the batch (LSUV, Mishkin & Matas, ICLR 2016): at He scale it
-        would carry on whatever the blocks before have added up, and drown what follows.
-        """
-        if not self.he:
-            return x
-        spread = x.detach().std()
-        return x / spread if float(spread) > 0.0 else x
-
-    def map(self, x: Tensor) -> Tensor:
-        """Pass a convolution's or linear layer's output through, kept where wanted."""
-        if self.want_maps:
-            self.maps.append(x)
-        return x
-
-    def relu(self, x: Tensor) -> Tensor:
-        """ReLU, kept where wanted. In place only where nothing can need the input."""
-        out = functional.relu(x, inplace=not torch.is_grad_enabled())
-        if self.want_relus:
-            self.relus.append(out)
-        return out
-
-    def relu6(self, x: Tensor) -> Tensor:
-        """ReLU6, kept like :meth:`relu`."""
-        out = functional.relu6(x, inplace=not torch.is_grad_enabled())
-        if self.want_relus:
-            self.relus.append(out)
-        return out
 
 
 class ElasticConv2d(nn.Module):
@@ -182,14 +107,16 @@ class ElasticConv2d(nn.Module):
         weight = trace.weight(self.slice(x.shape[1], out_channels, kernel))
         groups = x.shape[1] if self.depthwise else 1
         side = weight.shape[-1]
-        return trace.map(functional.conv2d(x, weight, None, self.stride, side // 2, groups=groups))
+        out = functional.conv2d(x, weight, None, self.stride, side // 2, groups=groups)
+        return trace.map(out, normed=True)
 
 
 class ElasticBatchNorm2d(nn.Module):
     """Batch norm whose first ``C`` channels serve an input of ``C`` channels.
 
     In training mode it normalises by the batch and, where ``track`` is true, moves the
-    running statistics; scoring turns ``track`` off so that no call changes the network.
+    running statistics; scoring turns ``track`` off so that no call changes the network, and
+    may put its own ``function`` in the place of torch's.
     """
 
     running_mean: Tensor
@@ -200,6 +127,7 @@ class ElasticBatchNorm2d(nn.Module):
         self.eps = eps
         self.momentum = momentum
         self.track = True
+        self.function: BatchNorm | None = None
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -208,6 +136,8 @@ class ElasticBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1]
         keep = self.track or not self.training
+        if self.function is not None and not keep:
+            return self.function(x, self.weight[:c], self.bias[:c], self.eps)
         return functional.batch_norm(
             x,
             self.running_mean[:c] if keep else None,
@@ -267,6 +197,24 @@ class ElasticNetwork(nn.Module, abc.ABC):
     def run_step(self, step: Step, x: Tensor, trace: Trace) -> Tensor:
         """One step, ``[B, C, H, W]`` → ``[B, C', H', W']``."""
 
+    def group_key(self, step: Step) -> Hashable:
+        """Steps of equal key can be run together by :meth:`run_group`: by default equal steps."""
+        return step
+
+    def run_group(self, steps: Sequence[Step], x: Tensor, trace: Trace) -> Tensor:
+        """Steps of several candidates at once, each on what its own candidate was given.
+
+        Args:
+            steps: of K candidates, all of one :meth:`group_key`.
+            x: ``[K·B, C, H, W]``, candidate after candidate; equal in shape between them.
+            trace: with :attr:`~Trace.images` B. What couples the images of a candidate has to
+                keep to them: batch norm is the caller's to see to, :meth:`Trace.unit` does.
+
+        Returns:
+            ``[K·B, C', H', W']``, as :meth:`run_step` gives one by one, up to rounding.
+        """
+        return self.run_step(steps[0], x, trace)
+
     @abc.abstractmethod
     def extract(self, arch: Architecture) -> nn.Module:
         """A standalone copy whose outputs equal ``self(x, arch)`` bit for bit.
@@ -291,11 +239,16 @@ class ElasticNetwork(nn.Module, abc.ABC):
             x = self.run_step(step, x, trace)
         return cast(Tensor, self.classifier(self.embed(self.pool(x), trace)))
 
-    def track_statistics(self, track: bool) -> None:
-        """Let training-mode forwards move the running statistics, or not."""
+    def track_statistics(self, track: bool, function: BatchNorm | None = None) -> None:
+        """Let training-mode forwards move the running statistics, or not.
+
+        Args:
+            track: whether they do.
+            function: what normalises by the batch where they do not; default torch's.
+        """
         for module in self.modules():
             if isinstance(module, ElasticBatchNorm2d):
-                module.track = track
+                module.track, module.function = track, function
 
 
 def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:

@@ -139,7 +139,7 @@ class TestEveryProxy:
         if "forward" not in get_proxy(name).needs:
             pytest.skip("sizes need no network")
         used = scorer(name)
-        network = used._network
+        network = used.network
         assert network is not None
         archs = archs_of(space_of(name))[1:2]
         before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -7,7 +7,7 @@ Convolutions are preactivated: ReLU, convolution, batch norm.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import cast
 
 import torch
@@ -99,6 +99,20 @@ def _uses(ops: tuple[int, ...]) -> tuple[tuple[bool, bool], ...]:
     return tuple((j in useful, i in live and j in live) for i, j in EDGES)
 
 
+#: What an edge can do, and whether the input reaches it; ``none`` does nothing.
+_KINDS = tuple((op, reached) for op in (SKIP, CONV1, CONV3, POOL) for reached in (True, False))
+
+
+@lru_cache(maxsize=256)
+def _rows(who: tuple[int, ...], count: int, images: int, device: torch.device) -> Tensor | None:
+    """Places of some candidates' images among those of all; ``None``: they are all of them."""
+    if len(who) == count:
+        return None
+    each = images // count
+    first = torch.tensor(who, device=device).unsqueeze(1) * each
+    return (first + torch.arange(each, device=device)).flatten()
+
+
 class ElasticCell(nn.Module):
     """Both convolutions on every edge.
 
@@ -123,7 +137,7 @@ class ElasticCell(nn.Module):
         def run(edge: int, source: int, value: Tensor) -> Tensor:
             op, note = ops[edge], trace if uses[edge][1] else silent
             if op == POOL:
-                return functional.avg_pool2d(value, 3, 1, 1, count_include_pad=False)
+                return trace.average_pool(value)
             if op not in KERNELS:
                 return value
             # Computed once a node, kept once an edge: each edge has a ReLU of its own.
@@ -135,6 +149,48 @@ class ElasticCell(nn.Module):
 
         useful = [op if use else NONE for op, (use, _) in zip(ops, uses, strict=True)]
         return _run_cell(x, useful, run)
+
+    def together(self, x: Tensor, cells: Sequence[tuple[int, ...]], trace: Trace) -> Tensor:
+        """Cells of several candidates at once: an edge runs each operation for all that have it.
+
+        Args:
+            x: ``[K·B, C, H, W]``, candidate after candidate.
+            cells: operations of each edge, for each of the K candidates.
+            trace: of all of them; B is its :attr:`~Trace.images`.
+
+        Returns:
+            ``[K·B, C, H, W]``; sums are taken edge by edge, as for one candidate.
+        """
+        uses = [_uses(ops) for ops in cells]
+        nodes = [x]
+        rectified: dict[int, Tensor] = {}
+        for node in range(1, NODES):
+            total = torch.zeros_like(x)
+            for edge, (source, target) in enumerate(EDGES):
+                if target != node:
+                    continue
+                for op, reached in _KINDS:
+                    who = tuple(
+                        i
+                        for i, ops in enumerate(cells)
+                        if ops[edge] == op and uses[i][edge] == (True, reached)
+                    )
+                    if not who:
+                        continue
+                    if op in KERNELS and source not in rectified:
+                        rectified[source] = functional.relu(nodes[source])
+                    given = rectified[source] if op in KERNELS else nodes[source]
+                    rows = _rows(who, len(cells), len(x), x.device)
+                    part = given if rows is None else given.index_select(0, rows)
+                    if op == POOL:
+                        part = trace.average_pool(part)
+                    elif op in KERNELS:
+                        note = trace.part(who) if reached else Trace(images=trace.images)
+                        part = self._conv(edge, op)(part, x.shape[1], note)
+                    # In place: a copy of all candidates' maps for each would take the most time.
+                    total = total.add_(part) if rows is None else total.index_add_(0, rows, part)
+            nodes.append(total)
+        return nodes[-1]
 
     def copy_into(self, plain: Cell) -> None:
         for edge, op in enumerate(plain.ops):

@@ -8,7 +8,7 @@ the pool keeps what is left over, as the strided convolution beside it does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import ClassVar, NamedTuple, cast
 
@@ -190,6 +190,15 @@ class ElasticCellNetwork(ElasticNetwork):
             return cast(Tensor, self._reduction(step.args[0])(x, trace))
         stage, cell, *ops = step.args
         return cast(Tensor, self._cell(stage, cell)(x, tuple(ops), trace))
+
+    def group_key(self, step: Step) -> Hashable:
+        return Step(step.kind, step.args[:2])
+
+    def run_group(self, steps: Sequence[Step], x: Tensor, trace: Trace) -> Tensor:
+        if steps[0].kind != "cell" or len(steps) == 1:
+            return self.run_step(steps[0], x, trace)
+        stage, cell = steps[0].args[:2]
+        return self._cell(stage, cell).together(x, [step.args[2:] for step in steps], trace)
 
     def _cell(self, stage: int, cell: int) -> ElasticCell:
         return cast(ElasticCell, cast(nn.ModuleList, self.cells[stage])[cell])

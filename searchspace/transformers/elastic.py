@@ -57,7 +57,7 @@ class ElasticProjection(ElasticLinear):
             return functional.linear(x, weight, self.slice_bias(out_features))
         weight = trace.weight(weight, normed=False)
         out = functional.linear(x, weight, self.slice_bias(out_features))
-        return as_tokens(trace.map(as_map(out))) if trace.want_maps else out
+        return as_tokens(trace.map(as_map(out))) if trace.sees_maps else out
 
     def copy_into(self, plain: nn.Linear) -> None:
         """Copy the slice that a plain layer holds."""

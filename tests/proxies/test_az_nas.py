@@ -12,14 +12,19 @@ from torch.nn import functional
 
 from scholarch.api import score as api_score
 from scholarch.proxies.az_nas import (
+    Signs,
     az_progressivity,
     az_trainability,
     gradient_stretch,
-    to_depth,
+    measure_stretch,
 )
+from scholarch.proxies.block import BlockProbe
 from scholarch.proxies.ensemble import ENSEMBLES
 from scholarch.proxies.expr import spectrum_entropy
-from scholarch.proxies.probe import BlockProbe, Probe
+from scholarch.proxies.group import BlockGroup
+from scholarch.proxies.ledger import Ledger
+from scholarch.proxies.moments import to_depth
+from scholarch.proxies.probe import Probe
 from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.convnets.resnet_cifar_net import BasicBlock, CifarResNet
 from scholarch.searchspace.elastic import Step
@@ -112,12 +117,15 @@ class Steps:
         self.functions = functions
 
     def probe(self, x: Tensor) -> Probe:
-        blocks, images = [], x
+        blocks, images, ledger = [], x, Ledger()
         for i, function in enumerate(self.functions):
             given = x.detach().requires_grad_()
             x = function(given)
-            block = BlockProbe(Step("stem" if i == 0 else "block", (i,)), x, given=given)
+            block = BlockProbe(Step("stem" if i == 0 else "block", (i,)), x)
+            group = BlockGroup([block], self, len(images), given, x, ledger)  # type: ignore[arg-type]
+            measure_stretch(group, seed=0)
             blocks.append(block)
+        ledger.settle()
         return Probe(SPACE.parse("111"), {}, BATCH, tuple(blocks), self, images=images)  # type: ignore[arg-type]
 
 
@@ -193,3 +201,21 @@ def test_trainability_needs_no_graph_of_the_forward() -> None:
     alone = Scorer(SPACE, ["az-trainability"], batch=BATCH).table(archs)
     beside = Scorer(SPACE, ["az-trainability", "snip"], batch=BATCH).table(archs)
     assert np.array_equal(alone["az-trainability"], beside["az-trainability"])
+
+
+def test_signs_are_kept_within_bytes() -> None:
+    signs = Signs(most=250)
+    small, large = torch.Size([1, 1, 10, 10]), torch.Size([1, 3, 10, 10])
+    first = signs(small, 0)
+    assert set(first.unique().tolist()) == {-1, 1}
+    assert signs(small, 0) is first
+    second = signs(small, 1)
+    assert not torch.equal(first, second)
+    assert signs(small, 0) is first  # so that the second is the oldest
+    signs(small, 2)
+    assert signs.held == 200
+    assert signs(small, 0) is first
+    assert signs(small, 1) is not second
+    assert torch.equal(signs(small, 1), second)
+    assert signs(large, 0) is not signs(large, 0)  # more than is kept
+    assert signs.held == 0

@@ -14,6 +14,7 @@ from scholarch.proxies.ranks import log_rank_sum
 from scholarch.proxies.registry import get_proxy
 from scholarch.proxies.scoring import Scorer
 from scholarch.searchspace.elastic import Trace
+from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
 from scholarch.testing.proxy_suite import BATCH, SPACE, make_batch
 
@@ -95,7 +96,6 @@ def test_maps_and_graphs_are_let_go() -> None:
         probe = next(iter(scorer._probes([arch], {arch.key: {}})))
     for block in probe.blocks:  # type: ignore[union-attr]
         assert not block.maps
-        assert block.given is None
         assert block.output.grad_fn is None
 
 
@@ -110,6 +110,12 @@ def test_the_default_differs_by_family() -> None:
     assert ensemble_for("az-nas", "transformer") is ENSEMBLES["az-nas"]
     assert create_space("resnet-cifar-s0").family == "convnet"
     assert create_space("vitbench-pit").family == "transformer"
+
+
+def test_the_default_of_another_family_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="convnet; write 'ensemble'.*expr, long-capacity"):
+        ensemble_for(f"{DEFAULT}-transformer", "convnet")
+    assert ensemble_for(f"{DEFAULT}-transformer", "transformer").parts == ("expr", "long-capacity")
 
 
 def test_weights_count() -> None:

@@ -120,11 +120,11 @@ def test_weights_that_are_not_finite_are_failures(monkeypatch: pytest.MonkeyPatc
     space = create_space("resnet-cifar-s0", num_classes=4, resolution=16)
     names = ["plain", "grasp", "epe_nas", "zico", "gradsign", "te-nas-ntk", "vkdnw-entropy"]
     scorer = Scorer(space, names, batch=make_batch())
-    assert scorer._network is not None
-    broken = copy.deepcopy(scorer._network)
+    assert scorer._walk is not None
+    broken = copy.deepcopy(scorer._walk.network)
     with torch.no_grad():
         broken.classifier.weight[0, 0] = math.nan
-    monkeypatch.setattr(scorer, "_network", broken)
+    monkeypatch.setattr(scorer._walk, "network", broken)
     table = scorer.table([space.parse("111")])
     assert {name for _, name in table.failures} == set(names)
     assert all(np.isnan(table[name]).all() for name in names)

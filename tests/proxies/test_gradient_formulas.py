@@ -49,12 +49,12 @@ BATCH = make_batch()
 def score(space: SearchSpace, name: str) -> float:
     """In float64, where no unit stands on the other side of 0 for rounding."""
     scorer = Scorer(space, [name], batch=BATCH, seed=SEED)
-    assert scorer._network is not None
-    assert scorer._images is not None
-    for module in scorer._network.double().modules():
+    walk = scorer._walk
+    assert walk is not None
+    for module in walk.network.double().modules():
         if isinstance(module, ElasticBatchNorm2d):
             module.eps = EPS
-    scorer._images = scorer._images.detach().double().requires_grad_(name == "epe_nas")
+    walk.images = walk.images.detach().double().requires_grad_(name == "epe_nas")
     table = scorer.table([space.parse(TEXTS[space.name])])
     assert not table.failures
     return float(table[name][0])
