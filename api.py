@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ def score(
     teacher: Teacher | nn.Module | str | None = None,
     proxies: Sequence[str] | None = None,
     seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> ScoreTable:
     """Score architectures without training them.
 
@@ -67,6 +70,9 @@ def score(
         proxies: registered names; default the ensemble, under ``"ensemble"``.
         seed: of the weights and of the reference sample an ensemble ranks against, 64
             architectures of the whole space.
+        device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: of convolutions and linear layers, ``"float32"`` or ``"bfloat16"``; proxies
+            whose ranks do not hold in it are refused.
 
     Returns:
         Name → float64 ``[N]``, every column oriented: higher is better; NaN = failed, with
@@ -74,7 +80,7 @@ def score(
 
     Raises:
         UnknownNameError: for an unknown proxy.
-        InvalidInputError: if a need is not met.
+        InvalidInputError: if a need is not met, or there is no such device.
 
     Example:
         >>> import scholarch
@@ -93,7 +99,15 @@ def score(
     taps = None
     if teacher is not None and given is not None:
         taps = as_teacher(teacher).observe(given)
-    scorer = Scorer(space, [*plain, *parts], batch=given, teacher=taps, seed=seed)
+    scorer = Scorer(
+        space,
+        [*plain, *parts],
+        batch=given,
+        teacher=taps,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
     table = scorer.table(archs)
     columns, failures = dict(table.columns), dict(table.failures)
     if ensembles:
@@ -134,6 +148,8 @@ def find_student(
     batch_size: int = 64,
     out: str | Path | None = None,
     workers: int = 1,
+    device: str = "cpu",
+    precision: str = "float32",
     command: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -156,6 +172,9 @@ def find_student(
         batch_size: training images to score on.
         out: folder of the run, which can be stopped and resumed; default in memory.
         workers: processes that score, of one thread each; the result is the same for any.
+        device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: of convolutions and linear layers in scoring, ``"float32"`` or
+            ``"bfloat16"``.
         command: the shell line that repeats the run, for the report.
         progress: called as candidates finish.
 
@@ -199,6 +218,8 @@ def find_student(
         seed=seed,
         out=Path(out) if out is not None else None,
         workers=workers,
+        device=device,
+        precision=precision,
         command=command
         or command_line(
             space,
@@ -211,6 +232,7 @@ def find_student(
             seed,
             out,
             tables,
+            {"device": (device, "cpu"), "precision": (precision, "float32")},
         ),
         progress=progress,
     )
@@ -280,6 +302,7 @@ def command_line(
     seed: int,
     out: str | Path | None,
     tables: Sequence[str | Path] = (),
+    options: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> str:
     """The shell line of a search that was started from Python, as far as there is one."""
     words = ["scholarch", "search", "--space", space.name, "--data", batch.name]
@@ -295,5 +318,7 @@ def command_line(
         words += ["--proxy", name]
     words += ["--searcher", searcher, "--evaluations", str(evaluations), "--seed", str(seed)]
     words += ["--batch-size", str(len(batch))]
+    for option, (value, default) in options.items():
+        words += [f"--{option}", value] if value != default else []
     words += ["--out", str(out) if out is not None else "RUN"]
     return shlex.join(words)

@@ -16,8 +16,10 @@ import typer
 from .cli_benchmark import benchmark_command
 from .cli_latency import latency_app
 from .cli_options import (
+    Device,
     Json,
     Plugin,
+    Precision,
     Quiet,
     finite,
     interrupted,
@@ -97,6 +99,8 @@ def search_command(
         typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.json; once a device."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
+    device: Device = "cpu",
+    precision: Precision = "float32",
     plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -132,6 +136,8 @@ def search_command(
                 batch_size=batch_size,
                 out=out,
                 workers=workers,
+                device=device,
+                precision=precision,
                 command=ctx.obj,
                 progress=console.update,
             )
@@ -152,6 +158,8 @@ def score_command(
     proxy: Annotated[list[str] | None, typer.Option(help="[default: ensemble]")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batch and reference sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
+    device: Device = "cpu",
+    precision: Precision = "float32",
     plugin: Plugin = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -185,7 +193,16 @@ def score_command(
         from .teachers.bundled import BUNDLED
 
         guide = BUNDLED
-    table = score(where, archs, batch=batch, teacher=guide, proxies=proxy, seed=seed)
+    table = score(
+        where,
+        archs,
+        batch=batch,
+        teacher=guide,
+        proxies=proxy,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
     if as_json:
         rows = [
             {"arch": str(arch)} | {k: finite(table[k][i]) for k in table}

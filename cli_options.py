@@ -11,8 +11,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 __all__ = [
+    "Device",
     "Json",
     "Plugin",
+    "Precision",
     "Quiet",
     "finite",
     "interrupted",
@@ -30,6 +32,8 @@ Plugin = Annotated[
         help="Python file that registers spaces, proxies, searchers, teachers or benchmarks."
     ),
 ]
+Device = Annotated[str, typer.Option(help="Where candidates are scored: cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="Of convolutions in scoring: float32 or bfloat16.")]
 
 
 def load_plugins(files: list[Path] | None) -> None:

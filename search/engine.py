@@ -40,9 +40,19 @@ class InProcessEngine:
         batch: Batch,
         teacher: Taps | None,
         seed: int,
+        device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         # Made at once: an unmet need has to be refused before a run starts.
-        self._scorer = Scorer(space, proxies, batch=batch, teacher=teacher, seed=seed)
+        self._scorer = Scorer(
+            space,
+            proxies,
+            batch=batch,
+            teacher=teacher,
+            seed=seed,
+            device=device,
+            precision=precision,
+        )
 
     def score(
         self,

@@ -44,6 +44,7 @@ class _Job:
     batch: Batch
     teacher: Taps | None
     seed: int
+    precision: str
     plugins: tuple[str, ...]
 
 
@@ -58,7 +59,14 @@ def _open(job: _Job) -> None:
     load_entry_points()
     for plugin in job.plugins:
         load_plugin(plugin)
-    _scorer = Scorer(job.space, job.proxies, batch=job.batch, teacher=job.teacher, seed=job.seed)
+    _scorer = Scorer(
+        job.space,
+        job.proxies,
+        batch=job.batch,
+        teacher=job.teacher,
+        seed=job.seed,
+        precision=job.precision,
+    )
 
 
 def _score(archs: Sequence[Architecture]) -> Scores:
@@ -77,6 +85,7 @@ class ProcessEngine:
         teacher: the teacher's taps on that batch, or ``None``.
         seed: of the nested weights.
         workers: number of processes.
+        precision: of convolutions and linear layers.
     """
 
     def __init__(
@@ -88,12 +97,15 @@ class ProcessEngine:
         teacher: Taps | None,
         seed: int,
         workers: int,
+        precision: str = "float32",
     ) -> None:
         # An unmet need is refused here, in words, before any process is started.
-        checked = Scorer(space, proxies, batch=batch, teacher=teacher, seed=seed)
+        checked = Scorer(
+            space, proxies, batch=batch, teacher=teacher, seed=seed, precision=precision
+        )
         self._neighbours = checked.neighbours
         self._names = [proxy.name for proxy in checked.proxies]
-        self._job = _Job(space, tuple(proxies), batch, teacher, seed, loaded_plugins())
+        self._job = _Job(space, tuple(proxies), batch, teacher, seed, precision, loaded_plugins())
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..proxies.batch import Batch
+from ..proxies.devices import find_device
 from ..proxies.ensemble import TEACHER_SIMILARITIES
 from ..proxies.probe import TeacherSide
 from ..proxies.registry import get_proxy
@@ -48,6 +49,8 @@ def search(
     seed: int = 0,
     out: Path | None = None,
     workers: int = 1,
+    device: str = "cpu",
+    precision: str = "float32",
     command: str = "",
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -64,6 +67,9 @@ def search(
         seed: of everything random.
         out: the run's folder; ``None`` keeps everything in memory.
         workers: processes that score, of one thread each; the result is the same for any.
+        device: where candidates are scored, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: of convolutions and linear layers in scoring, ``"float32"`` or
+            ``"bfloat16"``.
         command: the shell line that repeats the run.
         progress: called as candidates finish.
 
@@ -79,6 +85,12 @@ def search(
         raise InvalidInputError(f"workers = {workers!r}; need a whole number from 1 to 256")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
+    if workers > 1 and device != "cpu":
+        raise InvalidInputError(
+            f"workers = {workers} with device {device!r}; one process keeps a GPU busy, and"
+            " groups split over several would round differently: take workers = 1"
+        )
+    place = find_device(device)
     check_searcher(searcher, evaluations)
     rule = ScoreRule.of(proxies, space.family)
     notes: list[str] = []
@@ -96,6 +108,7 @@ def search(
             "parts": list(rule.parts),
             "version": rule.version,
             "objectives": list(budget.objectives()),
+            "reference": "of the space",
             **({"weights": list(rule.weights)} if rule.weights else {}),
         },
         proxies={name: get_proxy(name).version for name in dict.fromkeys(computed)},
@@ -104,9 +117,13 @@ def search(
         budget=dict(budget.bounds),
         reference_size=REFERENCE_SIZE,
         costs=list(space.cost_names),
-        tables={device: table.fingerprint for device, table in space.tables.items()},
+        tables={name: table.fingerprint for name, table in space.tables.items()},
+        scoring={
+            **({"device": place.type} if place.type != "cpu" else {}),
+            **({"precision": precision} if precision != "float32" else {}),
+        },
     )
-    engine = _engine(space, list(settings.proxies), batch, taps, seed, workers)
+    engine = _engine(space, list(settings.proxies), batch, taps, seed, workers, device, precision)
     notes += _notes(rule, teacher)
     side = int(batch.images.shape[-1])
     if side != space.resolution:
@@ -174,12 +191,15 @@ def _engine(
     teacher: Taps | None,
     seed: int,
     workers: int,
+    device: str,
+    precision: str,
 ) -> Engine:
+    given: dict[str, Any] = {"batch": batch, "teacher": teacher, "seed": seed}
     if workers == 1:
-        return InProcessEngine(space, proxies, batch=batch, teacher=teacher, seed=seed)
+        return InProcessEngine(space, proxies, **given, device=device, precision=precision)
     from .engine_processes import ProcessEngine
 
-    return ProcessEngine(space, proxies, batch=batch, teacher=teacher, seed=seed, workers=workers)
+    return ProcessEngine(space, proxies, **given, workers=workers, precision=precision)
 
 
 def _similarities(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,8 @@ class RunSettings:
         reference_size: architectures in the reference sample, at most.
         costs: names of the costs, in order.
         tables: latency table's device → fingerprint.
+        scoring: device and precision of scoring where they are not a CPU's float32, whose
+            rounding scores share.
     """
 
     space: dict[str, Any]
@@ -118,6 +120,7 @@ class RunSettings:
     reference_size: int
     costs: list[str]
     tables: dict[str, str]
+    scoring: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -130,7 +133,7 @@ class RunSettings:
             settings = cls(**data)
         except TypeError as error:
             raise InvalidInputError(f"these are no run settings: {error}") from error
-        for name in ("space", "data", "score", "proxies", "budget", "tables"):
+        for name in ("space", "data", "score", "proxies", "budget", "tables", "scoring"):
             if not isinstance(value := getattr(settings, name), dict):
                 raise InvalidInputError(f"these are no run settings: {name} is {value!r}")
         return settings
