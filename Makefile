@@ -3,6 +3,7 @@
 # Paths are relative throughout: the folder's own path may hold spaces.
 
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 # constraints.txt pins everything, so that two installs a year apart are equal.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
@@ -20,8 +21,9 @@ demo: .venv/.installed ## search a student for the bundled teacher, into a fresh
 		--out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # Not `python -m pytest`: that puts the root, with its search/ and data.py, on the path.
+# Processes take single tests from each other's lot; each computes on one thread.
 test: .venv/.installed-dev ## run the tests
-	$(BIN)/pytest -c tests/pytest.ini tests
+	$(BIN)/pytest -c tests/pytest.ini -n $(TEST_PROCESSES) --dist worksteal tests
 
 # mypy cannot follow an editable install, but a link it can.
 lint: .venv/.installed-dev ## ruff, mypy, import-linter

@@ -137,7 +137,8 @@ def fork(
     def start(action: Callable[[], int]) -> Forked:
         folder = tmp_path_factory.mktemp("forked")
         with warnings.catch_warnings():
-            # Python 3.12 and later warn where another thread exists; none of ours does.
+            # Python 3.12 and later warn where another thread exists; none of ours does, and
+            # the one by which pytest-xdist listens is of no use to the child.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:

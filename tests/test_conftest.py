@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,10 +32,13 @@ def test_own_generator(): torch.rand(1, generator=torch.Generator().manual_seed(
 
 
 @pytest.mark.parametrize(
-    ("folder_exists", "required", "reads_data"),
-    [(False, False, "SKIPPED"), (False, True, "ERROR"), (True, True, "FAILED")],
+    ("folder_exists", "required", "processes", "reads_data"),
+    [(False, False, 0, "SKIPPED"), (False, True, 1, "ERROR"), (True, True, 0, "FAILED")],
 )
-def test_guards(folder_exists: bool, required: bool, reads_data: str, tmp_path: Path) -> None:
+def test_guards(
+    folder_exists: bool, required: bool, processes: int, reads_data: str, tmp_path: Path
+) -> None:
+    """In this process and in one of pytest-xdist, as `make test` has several."""
     here = Path(__file__).parent
     for name in ("conftest.py", "pytest.ini"):
         shutil.copy(here / name, tmp_path)
@@ -46,15 +50,20 @@ def test_guards(folder_exists: bool, required: bool, reads_data: str, tmp_path: 
         "SCHOLARCH_REQUIRE_DATA": "1" if required else "",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-c", "pytest.ini", "."],
+        [sys.executable, "-m", "pytest", "-v", "-c", "pytest.ini", "-n", str(processes), "."],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line.split() for line in done.stdout.splitlines() if "::" in line and "%]" in line]
-    outcomes = {line[0].split("::test_")[1]: line[1] for line in lines}
+    lines = [line for line in done.stdout.splitlines() if "::" in line and "%]" in line]
+    outcomes = {}
+    for line in lines:  # several processes tell the outcome before the test, one after it
+        name, outcome = re.search(r"::test_(\w+)", line), re.search("[A-Z]{5,}", line)
+        assert name is not None, line
+        assert outcome is not None, line
+        outcomes[name[1]] = outcome[0]
     assert outcomes == {
         "reads_data": reads_data,
         "skips_for_another_reason": "SKIPPED",

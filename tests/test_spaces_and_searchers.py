@@ -1,8 +1,9 @@
-"""Every space with every searcher on real images, by registration alone."""
+"""Every space with every searcher, by registration alone; with one of them on real images."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -31,25 +32,35 @@ def bounded(name: str) -> tuple[SearchSpace, float]:
     return space, float(macs[333])
 
 
-@pytest.mark.parametrize("searcher", scholarch.list_searchers())
-@pytest.mark.parametrize("name", scholarch.list_spaces())
-def test_a_search_ends_inside_its_budget(name: str, searcher: str) -> None:
+def search(name: str, searcher: str, **options: Any) -> scholarch.SearchResult:
+    """What every search has to come to."""
     space, bound = bounded(name)
     result = scholarch.find_student(
         space=space,
         data="digits",
-        teacher="resnet14-digits",
-        proxies=["macs", "expr"],
         budget={"macs": bound},
         searcher=searcher,
         evaluations=EVALUATIONS,
         batch_size=4,
         seed=1,
+        **options,
     )
     inside = Domain(space, Budget({"macs": bound})).size
     expected = EVALUATIONS if inside is None else min(EVALUATIONS, inside)
     assert len({c.arch.key for c in result.candidates}) == len(result.candidates) == expected
     assert all(c.costs["macs"] <= bound for c in result.candidates)
     assert not result.failures
+    return result
+
+
+@pytest.mark.parametrize("searcher", scholarch.list_searchers())
+@pytest.mark.parametrize("name", scholarch.list_spaces())
+def test_a_search_ends_inside_its_budget(name: str, searcher: str) -> None:
+    search(name, searcher, proxies=["depth", "params"])  # no network is run
+
+
+@pytest.mark.parametrize("name", scholarch.list_spaces())
+def test_a_search_scores_images_beside_a_teacher(name: str) -> None:
+    result = search(name, "nsga2", proxies=["macs", "expr"], teacher="resnet14-digits")
     assert result.best.module() is not None
     assert "diswot-relation" in result.best.scores

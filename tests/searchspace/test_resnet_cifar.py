@@ -37,6 +37,7 @@ def test_s0_notation_and_golden_costs() -> None:
         "flops": 25_014_784.0,
         "depth": 8.0,
         "peak_memory": 131_072.0,
+        "weight_memory": 335_568.0,
     }
     with pytest.raises(InvalidInputError, match="depth2 = 2 is not one of 1, 3, 5, 7"):
         space.parse("321")
