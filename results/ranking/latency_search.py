@@ -241,12 +241,12 @@ its seeds (as many: {given.score_seeds}); there ranks are against the benchmark'
 whole space. `{RANDOM}` is exact: mean and standard deviation over all feasible rows. "Worst
 budget" is the largest of the budgets' means, "≤ {TARGET} pp" counts the budgets whose mean is.
 
-Ranks are against {REFERENCE_SIZE} cells drawn inside the budget, as searches had it, where nothing else is said.
-Beside it stand two other reference samples that the even half of the cells prefers
+Ranks are against {REFERENCE_SIZE} cells drawn inside the budget, as searches had it, where
+nothing else is said. Beside it stand two other reference samples that the even half of the cells prefers
 ([latency_reference.md](latency_reference.md)): "128 inside" is twice as many, "64 of all" is drawn
-from every cell of the table, **as searches do since**. Of the latter those that are too slow are scored beside the
-candidates; as many fewer evaluations are left, and a search scores {given.evaluations} cells
-either way.
+from every cell of the table, **as searches do since**. Of the latter those that are too slow are
+scored beside the candidates; as many fewer evaluations are left, and a search scores
+{given.evaluations} cells either way.
 
 The rows are all of the open half of the table, in either half of its isomorphism groups, budgets
 the 25, 50 and 75 % quantiles of a device's latency over them, and the best feasible cell is the
