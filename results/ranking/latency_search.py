@@ -242,10 +242,10 @@ whole space. `{RANDOM}` is exact: mean and standard deviation over all feasible 
 budget" is the largest of the budgets' means, "≤ {TARGET} pp" counts the budgets whose mean is.
 
 Ranks are against {REFERENCE_SIZE} cells drawn inside the budget, as searches had it, where
-nothing else is said. Beside it stand two other reference samples that the even half of the cells prefers
-([latency_reference.md](latency_reference.md)): "128 inside" is twice as many, "64 of all" is drawn
-from every cell of the table, **as searches do since**. Of the latter those that are too slow are
-scored beside the candidates; as many fewer evaluations are left, and a search scores
+nothing else is said. Beside it stand two other reference samples that the even half of the
+cells prefers ([latency_reference.md](latency_reference.md)): "128 inside" is twice as many,
+"64 of all" is drawn from every cell of the table, **as searches do since**. Of the latter those
+that are too slow are scored beside the candidates; as many fewer are left, and a search scores
 {given.evaluations} cells either way.
 
 The rows are all of the open half of the table, in either half of its isomorphism groups, budgets
