@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from ..architecture import Architecture
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
 from .cut import Chunk, cut
@@ -174,10 +176,17 @@ class _Cutter:
 
 def cut_row(space: SearchSpace, row: npt.NDArray[np.int64], finer: frozenset[str]) -> list[Chunk]:
     """The blocks of one architecture, on shapes alone."""
-    arch = space.decode(row[None])[0]
-    with torch.device("meta"):
-        network = space.build(arch)
+    network = shapes_of(space, space.decode(row[None])[0])
     return cut(network, (space.in_channels, space.resolution, space.resolution), finer)
+
+
+def shapes_of(space: SearchSpace, arch: Architecture) -> nn.Module:
+    """An architecture's network without memory, where its space can build one, else with it."""
+    try:
+        with torch.device("meta"):
+            return space.build(arch)
+    except (RuntimeError, NotImplementedError):
+        return space.build(arch)  # a plug-in's, which draws its weights on the way
 
 
 def _merge_orders(first: list[str], second: list[str]) -> list[str]:
