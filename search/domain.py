@@ -80,20 +80,8 @@ class Domain:
         return rows[:n]
 
     def reference(self, n: int, seed: int) -> Matrix:
-        """The sample that ranks are taken against: up to ``n`` distinct rows, by seed alone.
-
-        Drawn from all that a latency table knows, or from the whole space, whatever the budget:
-        inside a tight one every part's ranks would fill their whole range, also those of a part
-        that hardly tells the candidates apart (``results/ranking/latency_reference.md``).
-        """
-        rng = np.random.default_rng([seed, 0x4E])
-        rows = candidate_rows(self.space, self.budget)
-        if rows is None:
-            rows = self.space.sample_matrix(max(20 * n, _CHUNK), rng)
-            rows = rows[self.space.valid(rows)]
-        else:
-            rows = rows[rng.permutation(len(rows))]
-        return self._distinct(rows, n, ())
+        """The sample that ranks are taken against: up to ``n`` distinct rows, by seed alone."""
+        return self.unseen(n, (), np.random.default_rng([seed, 0x4E]))[0]
 
     def unseen(self, n: int, seen: Collection[str], rng: np.random.Generator) -> tuple[Matrix, int]:
         """Up to ``n`` feasible rows whose keys are distinct and not in ``seen``.
@@ -106,10 +94,6 @@ class Domain:
             pool = self._all[rng.permutation(len(self._all))]
         else:
             pool = self.sample(max(20 * n, _CHUNK), rng)
-        return self._distinct(pool, n, seen), len(pool)
-
-    def _distinct(self, pool: Matrix, n: int, seen: Collection[str]) -> Matrix:
-        """The first ``n`` rows whose keys are distinct and not in ``seen``."""
         taken: set[str] = set()
         rows: list[Matrix] = []
         for row, key in zip(pool, self.space.keys(pool), strict=True):
@@ -118,7 +102,8 @@ class Domain:
             if key not in seen and key not in taken:
                 taken.add(key)
                 rows.append(row)
-        return np.stack(rows) if rows else pool[:0]
+        empty = pool[:0]
+        return (np.stack(rows) if rows else empty), len(pool)
 
     # ------------------------------------------------------------------ large spaces
 

@@ -108,7 +108,6 @@ def search(
             "parts": list(rule.parts),
             "version": rule.version,
             "objectives": list(budget.objectives()),
-            "reference": "of the space",
             **({"weights": list(rule.weights)} if rule.weights else {}),
         },
         proxies={name: get_proxy(name).version for name in dict.fromkeys(computed)},

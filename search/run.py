@@ -142,7 +142,7 @@ class SearchRun:
         self.notes.append(f"The search ended after {done}: {text}.")
 
     def _reference(self) -> Matrix:
-        """Draw the reference sample and score it if needed; its rows inside the budget."""
+        """Draw the reference sample, distinct and inside the budget, and score it if needed."""
         rows = self.domain.reference(self.settings.reference_size, self.settings.seed)
         archs = self.space.decode(rows)
         if self.rule.ranks:
@@ -154,7 +154,7 @@ class SearchRun:
             self._require_reference(archs)
         else:
             self._reference_columns = {}
-        return rows[self.domain.feasible(rows)]
+        return rows
 
     def _require_reference(self, archs: Sequence[Architecture]) -> None:
         """Refuse to rank against a part that failed on the whole reference sample."""

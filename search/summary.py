@@ -97,7 +97,7 @@ def _run(result: SearchOutcome) -> dict[str, str]:
         "score": score,
         "searcher": settings.searcher,
         "evaluations": f"{len(result.candidates):,}",
-        "reference sample": f"{settings.reference_size} architectures of the space",
+        "reference sample": f"{settings.reference_size} architectures inside the budget",
         "seed": str(settings.seed),
         "seconds": str(info.get("seconds", "–")),
         "threads": str(info.get("threads", 1)),
