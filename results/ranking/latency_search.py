@@ -244,7 +244,7 @@ budget" is the largest of the budgets' means, "≤ {TARGET} pp" counts the budge
 Ranks are against {REFERENCE_SIZE} cells drawn inside the budget, as searches have it, where
 nothing else is said. Beside it stand two other reference samples that the even half of the
 cells prefers ([latency_reference.md](latency_reference.md)): "128 inside" is twice as many,
-"64 of all" is drawn from every cell of the table, **dearer, and not what searches do**. Of the latter those
+"64 of all" is drawn from every cell of the table, **dearer**. Of the latter those
 that are too slow are scored beside the candidates; as many fewer are left, and a search scores
 {given.evaluations} cells either way.
 
