@@ -226,9 +226,9 @@ def report_command(
 ) -> None:
     """Write a run's report again from its store, and print its front."""
     load_plugins(plugin)
-    from .search.files import write_atomic
     from .search.folder import REPORT
     from .search.result import SearchResult
+    from .searchspace.files import write_atomic
 
     result = SearchResult.load(folder)
     write_atomic(folder / REPORT, result.report())

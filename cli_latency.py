@@ -72,8 +72,8 @@ def build_command(
     """
     load_plugins(plugin)
     from .console import BenchConsole, print_latency_table
-    from .search.files import make_folder, write_atomic
     from .searchspace.errors import InvalidInputError
+    from .searchspace.files import make_folder, write_atomic
     from .searchspace.latency.build import build_table
     from .searchspace.latency.load import load_block_table
     from .searchspace.latency.runtimes.base import Setting, create_runtime
@@ -222,7 +222,7 @@ def import_command(
 ) -> None:
     """Read what a device's own tool measured into a latency table."""
     from .console import print_latency_table
-    from .search.files import make_folder, write_atomic
+    from .searchspace.files import make_folder, write_atomic
     from .searchspace.latency.importing import import_results
 
     table = import_results(pack, results, device=device, tool=tool, statistic=statistic)
@@ -259,8 +259,8 @@ def fit_command(
 ) -> None:
     """Predict a whole space from 10 to 50 timed networks, for who can time no block."""
     load_plugins(plugin)
-    from .search.files import make_folder, write_atomic
     from .searchspace.errors import InvalidInputError
+    from .searchspace.files import make_folder, write_atomic
     from .searchspace.latency.design import propose as proposed
     from .searchspace.latency.fit import fit_latency
     from .searchspace.latency.load import device_of, load_table

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from ..search.figure_style import save_png
-from ..search.files import make_folder, write_atomic
+from ..searchspace.files import make_folder, write_atomic
 from .controls import ControlRow
 from .figure import tau_figure
 from .measure import TRAINED

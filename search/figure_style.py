@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .files import write_atomic
+from ..searchspace.files import write_atomic
 
 __all__ = ["figure_svg", "printable", "save_png", "settle", "style"]
 

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
+from ..searchspace.files import make_folder, write_atomic
 from ..searchspace.space import SearchSpace
-from .files import make_folder, write_atomic
 from .outcome import SearchOutcome
 from .run import collect
 from .settings import RunSettings

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..searchspace.files import make_folder, write_atomic
 from ..searchspace.latency.check import Check
 from ..searchspace.latency.table import BlockTable
 from .figure_style import ACCENT, INK, LINE, MUTED, printable, save_png, settle, style
-from .files import make_folder, write_atomic
 
 __all__ = ["check_figure", "save_check"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..searchspace.files import write_atomic
 from .figures import figure_svg, front_figure, growth_figure, tooltips
-from .files import write_atomic
 from .report_data import ReportCandidate, ReportData
 from .report_numbers import Growth, front_costs, growth, is_scored
 from .report_table import MOST_ROWS, candidate_table, rank_table, stage_view

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..proxies.scoring import CandidateScore
 from ..searchspace.architecture import Architecture
-from .errors import StoreError
+from ..searchspace.errors import StoreError
 
 __all__ = ["RunStore", "ScoreKey", "StoreError"]
 

@@ -14,8 +14,8 @@ from torch import nn
 from ..searchspace.architecture import Architecture, Stage
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
+from ..searchspace.files import make_folder, write_atomic
 from ..searchspace.space import SearchSpace
-from .files import make_folder, write_atomic
 
 __all__ = ["Student"]
 

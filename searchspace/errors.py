@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InvalidInputError", "ScholarchError", "UnknownNameError"]
+__all__ = ["InvalidInputError", "ScholarchError", "StoreError", "UnknownNameError"]
 
 
 class ScholarchError(Exception):
@@ -19,6 +19,10 @@ class ScholarchError(Exception):
 
 class InvalidInputError(ScholarchError, ValueError):
     """A value outside what is allowed: a file, a number, a format, a combination."""
+
+
+class StoreError(ScholarchError):
+    """A file cannot be read or written: damaged, locked, or the disk is full."""
 
 
 class UnknownNameError(InvalidInputError, LookupError):

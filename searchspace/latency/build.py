@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidInputError
+from ..files import write_atomic
 from ..space import Matrix, SearchSpace
 from .bench import Pass, covering_rows, open_session, robust
 from .plan import BlockPlan, plan_blocks
@@ -273,6 +274,4 @@ class _Partial:
             }
             for p in passes
         ]
-        beside = self.path.with_name(self.path.name + ".new")
-        beside.write_text(json.dumps({"what": self.what, "passes": lines}), encoding="utf-8")
-        beside.replace(self.path)
+        write_atomic(self.path, json.dumps({"what": self.what, "passes": lines}))

@@ -26,7 +26,6 @@ from scholarch.proxies.ranks import log_rank_sum
 from scholarch.search import find as find_module
 from scholarch.search.budget import Budget
 from scholarch.search.domain import Domain
-from scholarch.search.files import write_atomic
 from scholarch.search.find import search
 from scholarch.search.result import SearchResult
 from scholarch.search.run import Progress
@@ -36,6 +35,7 @@ from scholarch.search.student import Student
 from scholarch.search.summary import report_data, report_html
 from scholarch.searchspace.errors import InvalidInputError, ScholarchError, UnknownNameError
 from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.files import write_atomic
 from scholarch.searchspace.space import SearchSpace
 
 S0 = create_space("resnet-cifar-s0")

@@ -1,0 +1,1 @@
+"""Weight-shared training: schedules, one trainer, calibration, evaluation."""

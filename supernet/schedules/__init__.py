@@ -1,0 +1,1 @@
+"""Schedules of supernet training, one a file."""
