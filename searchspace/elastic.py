@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .architecture import Architecture
+from .channels import ChannelGroup
 from .errors import InvalidInputError
 from .trace import Step, Trace
 
@@ -238,6 +239,10 @@ class ElasticNetwork(nn.Module, abc.ABC):
         for step in self.steps(arch):
             x = self.run_step(step, x, trace)
         return cast(Tensor, self.classifier(self.embed(self.pool(x), trace)))
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Channels that can change places without changing the largest network; default none."""
+        return ()
 
     def track_statistics(self, track: bool, function: BatchNorm | None = None) -> None:
         """Let training-mode forwards move the running statistics, or not.

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup
 from ..convnets.mbconv import ElasticMBConv, MBConv
+from ..convnets.mbconv_channels import mbconv_groups
 from ..convnets.mobilenet_config import Block
 from ..convnets.residual import ConvNorm, ElasticConvNorm, copy_linear, materialise
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
@@ -172,6 +174,15 @@ class ElasticMacroNet(ElasticNetwork):
             return cast(Tensor, self._shortcut(stage)(x, self.widths.stage(stage), trace))
         block = self.widths.block(stage, layer, digit)
         return cast(Tensor, self._block(stage, layer)(x, block, trace))
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The inner channels of every block."""
+        groups: list[ChannelGroup] = []
+        for i, count in enumerate(STAGES):
+            for j in range(count):
+                mids = sorted(self.widths.block(i, j, digit).mid for digit in BLOCKS)
+                groups += mbconv_groups(self._block(i, j), f"stages.{i}.{j}", mids)
+        return tuple(groups)
 
     def extract(self, arch: Architecture) -> MacroNet:
         stages = self._stages_of(arch)

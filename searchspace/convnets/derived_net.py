@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, Stream, conv_norm, reads
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .residual import ConvNorm, ElasticConvNorm, copy_linear, materialise
 from .staged import divisible
@@ -179,6 +180,25 @@ class _ElasticBlock(nn.Module):
             self.project.copy_into(plain.project)
 
 
+def _width(conv: nn.Module) -> int:
+    """Most channels that a convolution gives out."""
+    return len(cast(ElasticConvNorm, conv).norm.weight)
+
+
+def _insides(block: _ElasticBlock, name: str) -> list[Stream]:
+    """The channels between the convolutions of a block; a depthwise one passes its own on."""
+    streams = [Stream(f"{name}.0", _width(block.convs[0]), conv_norm(f"{name}.convs.0"))]
+    for k in range(1, len(block.convs)):
+        conv = f"{name}.convs.{k}"
+        if cast(ElasticConvNorm, block.convs[k]).conv.depthwise:
+            streams[-1].writes += conv_norm(conv)
+            continue
+        streams[-1].reads += reads(f"{conv}.conv")
+        if k + 1 < len(block.convs):
+            streams.append(Stream(f"{name}.{k}", _width(block.convs[k]), conv_norm(conv)))
+    return streams
+
+
 class ElasticDerivedNet(ElasticNetwork):
     """Every network up to the given widths and depths in one set of weights.
 
@@ -242,6 +262,32 @@ class ElasticDerivedNet(ElasticNetwork):
         for conv in self.stem:
             x = conv(x, step.args[0], trace)
         return x
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """What is inside every block, between the stem's convolutions, and the streams.
+
+        Where the first block of a stage keeps the shape in the largest network, it adds to the
+        stream before it.
+        """
+        streams = [Stream("stem.0", _width(self.stem[0]), conv_norm("stem.0"))]
+        for i in range(1, len(self.stem)):
+            streams[-1].reads += reads(f"stem.{i}.conv")
+            streams.append(Stream(f"stem.{i}", _width(self.stem[i]), conv_norm(f"stem.{i}")))
+        insides: list[Stream] = []
+        for i, blocks in enumerate(self.stages):
+            for j in range(len(cast(nn.ModuleList, blocks))):
+                block, name = self._block(i, j), f"stages.{i}.{j}"
+                first, *_, last = (f"{name}.convs.{k}" for k in range(len(block.convs)))
+                insides += _insides(block, name)
+                width = _width(block.convs[-1])
+                streams[-1].reads += reads(f"{first}.conv")
+                project = [f"{name}.project"] if block.project is not None else []
+                streams[-1].reads += reads(*(f"{conv}.conv" for conv in project))
+                if block.stride != 1 or streams[-1].size != width:
+                    streams.append(Stream(f"stages.{i}", width))
+                streams[-1].writes += conv_norm(*project, last)
+        streams[-1].reads += reads("classifier")
+        return tuple(stream.group() for stream in (*insides, *streams))
 
     def extract(self, arch: Architecture) -> DerivedNet:
         shape = self._shape_of(arch)

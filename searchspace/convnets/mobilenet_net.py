@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .mbconv import ACTIVATIONS, ElasticMBConv, ElasticPointwise, MBConv, activate
+from .mbconv_channels import mbconv_groups
 from .mobilenet_config import MobileNetConfig, Shape
 from .residual import ConvNorm, ElasticConvNorm, copy_linear, materialise
 
@@ -156,6 +158,15 @@ class ElasticMobileNet(ElasticNetwork):
             return pooled
         mixed = self.mix(pooled[:, :, None, None], self.config.mix, trace)
         return activate(mixed, self.config.head_activation, trace).flatten(1)
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The inner channels of every block and the squeezed ones of its gate."""
+        groups: list[ChannelGroup] = []
+        for i, stage in enumerate(self.config.stages):
+            for j in range(max(stage.depths)):
+                mids = [e * self.config.in_channels(i, j) for e in sorted(stage.expands)]
+                groups += mbconv_groups(self._block(i, j), f"stages.{i}.{j}", mids)
+        return tuple(groups)
 
     def extract(self, arch: Architecture) -> MobileNet:
         shape = self._shape_of(arch)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, Slot, Stream, batch_norm, conv_norm, reads
 from ..elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -261,6 +262,26 @@ class ElasticPlainNet(ElasticNetwork):
             return cast(Tensor, self._layer(i, j)(x, stage, trace))
         conv = self.stem if step.kind == "stem" else self.head
         return cast(Tensor, conv(x, step.args[0], trace))
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Behind the first K×K convolution of every layer, and behind the last convolution.
+
+        No others: both kinds of a layer share the K×K weights, whose other sides are channels of
+        the stage in one kind and of the bottleneck in the other.
+        """
+        streams: list[Stream] = []
+        for i, layers in enumerate(self.stages):
+            for j in range(len(cast(nn.ModuleList, layers))):
+                name, size = f"stages.{i}.{j}", len(self._layer(i, j).wide1.weight)
+                stream = Stream(f"{name}.middle", size, [Slot(f"{name}.wide1.weight", 0)])
+                stream.writes += batch_norm(f"{name}.wide1_norm", f"{name}.middle1_norm")
+                # What the narrow kind's second unit gives to the convolution that reads them.
+                stream.writes += conv_norm(f"{name}.reduce2")
+                stream.reads += reads(f"{name}.wide2", f"{name}.expand1.conv")
+                streams.append(stream)
+        head = len(self.head.norm.weight)
+        streams.append(Stream("head", head, conv_norm("head"), reads("classifier")))
+        return tuple(stream.group() for stream in streams)
 
     def extract(self, arch: Architecture) -> PlainNet:
         shape = self._shape_of(arch)

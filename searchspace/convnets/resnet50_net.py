@@ -7,7 +7,7 @@ stride; where shapes change, the shortcut averages over the stride before its 1�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, Stream, conv_norm, reads
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .residual import ConvNorm, ElasticConvNorm, copy_linear, materialise
 
@@ -200,6 +201,38 @@ class ElasticResNet50D(ElasticNetwork):
         if step.kind == "stem block":
             return cast(Tensor, self.stem_block(x, channels, trace) + x)
         return functional.max_pool2d(self.stem_out(x, channels, trace), 3, 2, 1)
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Both inner widths of every bottleneck, both of the stem, and each stage's stream.
+
+        The first block of a stage always projects, so that no stream reaches into the next.
+        """
+        widths = [len(conv.norm.weight) for conv in (self.stem_in, self.stem_out)]
+        writes, takes = conv_norm("stem_in", "stem_block"), ["stem_block.conv", "stem_out.conv"]
+        streams = [Stream("stem.inner", widths[0], writes, reads(*takes))]
+        streams.append(Stream("stem", widths[1], conv_norm("stem_out")))
+        for i, blocks in enumerate(self.stages):
+            for j in range(len(cast(nn.ModuleList, blocks))):
+                block, name = self._block(i, j), f"stages.{i}.{j}"
+                before = streams[-1]
+                before.reads += reads(f"{name}.reduce.conv")
+                if block.project is not None:
+                    before.reads += reads(f"{name}.project.conv")
+                    stream = Stream(f"stages.{i}", len(block.expand.norm.weight))
+                    stream.writes += conv_norm(f"{name}.project")
+                    streams.append(stream)
+                streams[-1].writes += conv_norm(f"{name}.expand")
+        streams[-1].reads += reads("classifier")
+        return (*self._middles(), *(stream.group() for stream in streams))
+
+    def _middles(self) -> Iterator[ChannelGroup]:
+        """Behind the first 1×1 and behind the 3×3 of every bottleneck."""
+        for i, blocks in enumerate(self.stages):
+            for j in range(len(cast(nn.ModuleList, blocks))):
+                name, size = f"stages.{i}.{j}", len(self._block(i, j).conv.norm.weight)
+                for one, two in (("conv", "expand"), ("reduce", "conv")):
+                    writes, takes = conv_norm(f"{name}.{one}"), reads(f"{name}.{two}.conv")
+                    yield Stream(f"{name}.{one}", size, writes, takes).group()
 
     def extract(self, arch: Architecture) -> ResNet50D:
         shape = self._shape_of(arch)

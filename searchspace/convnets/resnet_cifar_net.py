@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, Slot, Stream, batch_norm, reads
 from ..elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -164,6 +165,10 @@ class _ElasticBlock(nn.Module):
                 self.projection_bn.copy_into(cast(nn.BatchNorm2d, norm))
 
 
+def _out(conv: str) -> list[Slot]:
+    return [Slot(f"{conv}.weight", 0)]
+
+
 class ElasticCifarResNet(ElasticNetwork):
     """All CIFAR ResNets up to the given depths and widths in one set of weights.
 
@@ -220,6 +225,32 @@ class ElasticCifarResNet(ElasticNetwork):
             return trace.relu(self.stem_bn(self.stem(x, step.args[0], trace)))
         stage, block, width = step.args
         return cast(Tensor, cast(nn.ModuleList, self.stages[stage])[block](x, width, trace))
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The inner channels of every block, and the residual streams.
+
+        A stage whose first shortcut is the identity in the largest network adds to the stream
+        before it; the projection that smaller networks use there follows.
+        """
+        streams = [Stream("stem", len(self.stem.weight), [*_out("stem"), *batch_norm("stem_bn")])]
+        middles: list[ChannelGroup] = []
+        for i, stage in enumerate(self.stages):
+            for j, module in enumerate(cast(nn.ModuleList, stage)):
+                block, name = cast(_ElasticBlock, module), f"stages.{i}.{j}"
+                width = len(block.conv2.weight)
+                inner = [*_out(f"{name}.conv1"), *batch_norm(f"{name}.bn1")]
+                middle = Stream(f"{name}.middle", width, inner, reads(f"{name}.conv2"))
+                middles.append(middle.group())
+                streams[-1].reads += reads(f"{name}.conv1")
+                if block.projection is not None:
+                    streams[-1].reads += reads(f"{name}.projection")
+                    if block.stride != 1 or streams[-1].size != width:
+                        streams.append(Stream(f"stages.{i}", width))
+                    shortcut = f"{name}.projection"
+                    streams[-1].writes += [*_out(shortcut), *batch_norm(f"{shortcut}_bn")]
+                streams[-1].writes += [*_out(f"{name}.conv2"), *batch_norm(f"{name}.bn2")]
+        streams[-1].reads += reads("classifier")
+        return (*middles, *(stream.group() for stream in streams))
 
     def extract(self, arch: Architecture) -> CifarResNet:
         depths, widths = self._shape_of(arch)

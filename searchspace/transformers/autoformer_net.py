@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, Slot, Stream, feed_forward, layer, reads
 from ..convnets.residual import copy_linear, materialise
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .block import Block, ElasticBlock, positions_at, with_class_token
@@ -163,6 +164,25 @@ class ElasticVisionTransformer(ElasticNetwork):
     def pool(self, x: Tensor) -> Tensor:
         """The mean over the patch tokens, ``[B, C, 1, N]`` → ``[B, C]``."""
         return _pooled(as_tokens(x))
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The features inside every feed-forward part, and those of the tokens.
+
+        Not those of the heads: networks with three and with four share them, and no order but
+        the present one suits both.
+        """
+        tokens = Stream("tokens", self.classifier.weight.shape[1], layer("patches"))
+        tokens.writes += [Slot("class_token.weight", 1), Slot("positions.weight", 1)]
+        groups = []
+        for i in range(len(self.blocks)):
+            name = f"blocks.{i}"
+            groups.append(feed_forward(name, len(self._block(i).fc1.bias)))
+            norms = layer(f"{name}.norm1", f"{name}.norm2")
+            tokens.writes += [*norms, *layer(f"{name}.proj", f"{name}.fc2")]
+            tokens.reads += reads(f"{name}.qkv", f"{name}.fc1")
+        tokens.writes += layer("norm")
+        tokens.reads += reads("classifier")
+        return (*groups, tokens.group())
 
     def extract(self, arch: Architecture) -> VisionTransformer:
         shape = self._shape_of(arch)

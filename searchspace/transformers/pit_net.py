@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..architecture import Architecture
+from ..channels import ChannelGroup, feed_forward
 from ..convnets.residual import copy_linear, materialise
 from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .block import Block, ElasticBlock, positions_at, with_class_token
@@ -238,6 +239,17 @@ class ElasticPiT(ElasticNetwork):
     def pool(self, x: Tensor) -> Tensor:
         """The class token, ``[B, C, 1, N]`` → ``[B, C]``."""
         return x[:, :, 0, 0]
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """The features inside every feed-forward part.
+
+        Not those of the tokens: poolings tie each channel to its neighbours in the next stage.
+        """
+        return tuple(
+            feed_forward(f"stages.{i}.{j}", len(self._block(i, j).fc1.bias))
+            for i, stage in enumerate(self.stages)
+            for j in range(len(cast(nn.ModuleList, stage)))
+        )
 
     def extract(self, arch: Architecture) -> PiT:
         shape = self._shape_of(arch)
