@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.extremes import descend, extreme_starts
 from ..searchspace.space import Columns, Matrix, SearchSpace
 
 __all__ = ["Budget", "bound_amount", "human", "minimum_costs", "parse_amount"]
@@ -159,33 +160,7 @@ def minimum_costs(space: SearchSpace, budget: Budget | None = None) -> dict[str,
     if rows is not None:
         costs = space.cost(rows)
         return {name: float(np.nanmin(column)) for name, column in costs.items()}
-    cardinalities = np.array([len(gene.values) for gene in space.genes])
-    corners = np.stack([np.zeros_like(cardinalities), cardinalities - 1])
-    start = np.concatenate([space.sample_matrix(4096, 0), corners])
-    start = start[space.valid(start)]
+    start = extreme_starts(space)
     costs = space.cost(start)
     known = [name for name in space.cost_names if np.isfinite(costs[name]).all()]
-    return {name: _descend(space, start, name) for name in known}
-
-
-def _neighbours(space: SearchSpace, row: Matrix) -> Matrix:
-    """Every row that differs from ``row`` in at most one gene."""
-    rows = [row]
-    for i, gene in enumerate(space.genes):
-        for index in range(len(gene.values)):
-            other = row.copy()
-            other[i] = index
-            rows.append(other)
-    matrix = np.stack(rows)
-    return matrix[space.valid(matrix)]
-
-
-def _descend(space: SearchSpace, start: Matrix, name: str) -> float:
-    costs = space.cost(start)[name]
-    row, best = start[int(costs.argmin())], float(costs.min())
-    while True:
-        around = _neighbours(space, row)
-        costs = space.cost(around)[name]
-        if float(costs.min()) >= best:
-            return best
-        row, best = around[int(costs.argmin())], float(costs.min())
+    return {name: float(space.cost(descend(space, start, name))[name].item()) for name in known}
