@@ -18,12 +18,12 @@ from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
 from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, first_line
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .searchspace.plugins import load_entry_points
+from .searchspace.weights import fit_weights, read_weights
 from .teachers import cifar  # importing registers its names
 from .teachers.bundled import BUNDLED
 from .teachers.folder import load_teacher_folder
 from .teachers.registry import ABOUT, TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
 from .teachers.timm_models import is_timm_model, list_timm_models, load_timm_model
-from .teachers.weights import fit_weights, read_weights
 
 __all__ = [
     "BUNDLED",

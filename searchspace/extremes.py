@@ -40,7 +40,7 @@ def descend(space: SearchSpace, start: Matrix, name: str, *, sign: float = 1.0) 
 
     def value(rows: Matrix) -> npt.NDArray[np.float64]:
         costs = space.cost(rows)
-        return sign * (costs[name] + _TIE * costs["params"])
+        return np.asarray(sign * (costs[name] + _TIE * costs["params"]))
 
     costs = value(start)
     row, best = start[int(costs.argmin())], float(costs.min())

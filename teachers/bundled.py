@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..searchspace.convnets.resnet_cifar_net import CifarResNet
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.weights import fit_weights, read_weights
 from .registry import TeacherNetwork, TeacherRequest, register_teacher
-from .weights import fit_weights, read_weights
 
 __all__ = ["BUNDLED", "DEPTHS", "WIDTHS"]
 

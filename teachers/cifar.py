@@ -14,8 +14,8 @@ from pathlib import Path
 from ..searchspace.convnets.resnet_cifar_net import CifarResNet
 from ..searchspace.elastic import to_channels_last
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.weights import Weights, fit_weights, read_weights
 from .registry import TeacherNetwork, TeacherRequest, needs_weights, register_teacher
-from .weights import Weights, fit_weights, read_weights
 
 __all__ = ["CIFAR_SIZE", "load_cifar_file"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
+from ..searchspace.weights import fit_weights, read_weights
 from .registry import TeacherNetwork, TeacherRequest
 from .timm_models import is_timm_model, load_timm_model
-from .weights import fit_weights, read_weights
 
 __all__ = ["load_teacher_folder"]
 

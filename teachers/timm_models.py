@@ -12,9 +12,9 @@ import torch
 
 from ..proxies.teacher import first_line
 from ..searchspace.errors import InvalidInputError, UnknownNameError
+from ..searchspace.weights import Weights, fit_weights, read_weights
 from .registry import TeacherNetwork, TeacherRequest, needs_weights
 from .timm_import import import_timm
-from .weights import Weights, fit_weights, read_weights
 
 __all__ = ["is_timm_model", "list_timm_models", "load_timm_model"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from ...errors import InvalidInputError
+from ...memory import keep_freed_memory
 from ...plugins import load_entry_points
 from ...registry import Registry
 from ..cut import Chunk
@@ -39,9 +38,6 @@ __all__ = [
 ]
 
 _MODULES = ("torch_eager", "torch_compile", "onnx_runtime")
-
-#: Of ``mallopt``, in glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 T = TypeVar("T")
 Milliseconds = npt.NDArray[np.float64]
@@ -139,7 +135,7 @@ class Runtime(abc.ABC):
         gives large maps back and lets every call fault them in anew, or does not, depending on
         what ran before.
         """
-        _keep_freed_memory()
+        keep_freed_memory()
         threads = torch.get_num_threads()
         # More threads than cores would wait for each other.
         torch.set_num_threads(self.setting.threads)
@@ -152,14 +148,6 @@ class Runtime(abc.ABC):
             if cores:
                 os.sched_setaffinity(0, cores)
             torch.set_num_threads(threads)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc's malloc neither map nor trim; elsewhere nothing."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            libc.mallopt(parameter, 1 << 30)
 
 
 def undisturbed(call: Callable[[], T], repeats: int) -> list[T]:

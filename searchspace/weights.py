@@ -14,14 +14,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..searchspace.errors import InvalidInputError
+from .errors import InvalidInputError
 
 __all__ = ["Weights", "fit_weights", "read_weights"]
 
 Weights = dict[str, Tensor]
 
 #: Where training scripts put the weights inside a checkpoint, most specific first.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "params")
+WRAPPERS = (
+    *("state_dict_best", "state_dict", "model_state_dict", "model_state"),
+    *("model", "net", "params"),
+)
 #: What wrappers of a network put in front of every key.
 PREFIXES = ("module.", "_orig_mod.")
 PICKLE_MAGIC = b"\x80"
