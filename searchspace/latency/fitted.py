@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
+from .checks import damage
 from .features import FeatureMap, Floats, Sides
 
 __all__ = ["FITTED_FORMAT", "FittedTable", "Measured", "PriorDevice"]
@@ -220,9 +221,8 @@ class FittedTable:
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             if isinstance(problem, InvalidInputError):
                 raise
-            what = f"lacks {problem}" if isinstance(problem, KeyError) else f"is damaged: {problem}"
             raise InvalidInputError(
-                f"latency table {source} {what}; make it again by scholarch latency fit"
+                f"latency table {source} {damage(problem)}; make it again by scholarch latency fit"
             ) from problem
         return table
 

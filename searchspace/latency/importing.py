@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from .build import fit_overhead
+from .checks import milliseconds
 from .guide import script_of, sides_of
 from .manifest import Manifest, read_manifest
 from .table import BlockTable, BlockTime, Overhead, WholeTime, fingerprint_of
@@ -105,7 +105,7 @@ def _read_folder(
             raise InvalidInputError(f"{path}: {error}") from error
         for ms in (reading.median, reading.mean):
             if ms is not None:
-                _check(ms, str(path))
+                milliseconds(ms, f"{path}: a call")
         readings[path.stem] = reading
     return readings, reader.name
 
@@ -177,13 +177,8 @@ def _read_csv(manifest: Manifest, path: Path) -> Times:
             times[name] = in_ms(said, units[0])
         except InvalidInputError as error:
             raise InvalidInputError(f"{path}, line {number}: {error}") from error
-        _check(times[name], f"{path}, line {number}")
+        milliseconds(times[name], f"{path}, line {number}: a call")
     return times
-
-
-def _check(ms: float, source: str) -> None:
-    if not (math.isfinite(ms) and ms >= 0.0):
-        raise InvalidInputError(f"{source}: a time of {ms} ms; need a number of at least 0")
 
 
 def _refuse_missing(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInputError
+from .checks import damage
 from .plan import BlockPlan
 from .plan_json import plan_json, read_plan
 from .table import read_json
@@ -124,8 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _from_json(data)
     except (KeyError, TypeError, ValueError, StopIteration) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
-        raise InvalidInputError(f"{path} {what}; make the pack again") from error
+        raise InvalidInputError(f"{path} {damage(error)}; make the pack again") from error
 
 
 def _from_json(data: Mapping[str, Any]) -> Manifest:

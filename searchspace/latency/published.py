@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -25,6 +24,7 @@ from ..convnets.mobilenet_space import MobileNetSpace
 from ..convnets.staged import halved
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
+from .checks import milliseconds
 from .plan import Block, BlockPlan, Slot
 
 __all__ = ["PublishedTable", "is_published", "read_published", "read_yaml"]
@@ -279,14 +279,5 @@ def _means(layers: Mapping[str, Any], fields: list[str], path: Path) -> Layers:
             value = line.get("mean")
         elif isinstance(line, list):
             value = line[fields.index("mean")] if len(line) == len(fields) else None
-        try:
-            ms = float(value)
-        except (TypeError, ValueError):
-            ms = math.nan
-        if not (math.isfinite(ms) and ms >= 0.0):
-            raise InvalidInputError(
-                f"latency table {path}: layer {key!r} takes {line!r}; need its mean as"
-                " milliseconds of at least 0"
-            )
-        found[str(key)] = ms
+        found[str(key)] = milliseconds(value, f"latency table {path}: the mean of layer {key!r}")
     return found

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidInputError
 from ..space import Matrix, SearchSpace
+from .checks import damage, milliseconds
 from .plan import BlockPlan, plan_blocks
 from .plan_json import plan_json, read_plan
 
@@ -259,7 +260,7 @@ class BlockTable:
                 space=dict(data["space"]),
                 blocks={
                     key: BlockTime(
-                        _ms(line["ms"], f"block {key!r}", source),
+                        milliseconds(line["ms"], f"latency table {source}: block {key!r}"),
                         float(line.get("spread", 0.0)),
                         int(line.get("passes", 1)),
                     )
@@ -268,7 +269,7 @@ class BlockTable:
                 overheads={
                     int(r): Overhead(
                         float(o["ms"]),
-                        _ms(o["scale"], "a scale", source),
+                        milliseconds(o["scale"], f"latency table {source}: a scale"),
                         int(o.get("networks", 0)),
                         math.nan if o.get("error") is None else float(o["error"]),
                     )
@@ -278,7 +279,7 @@ class BlockTable:
                     WholeTime(
                         str(w["arch"]),
                         int(w["resolution"]),
-                        _ms(w["ms"], f"network {w['arch']!r}", source),
+                        milliseconds(w["ms"], f"latency table {source}: network {w['arch']!r}"),
                         float(w.get("spread", 0.0)),
                     )
                     for w in data.get("networks", ())
@@ -289,9 +290,8 @@ class BlockTable:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
             raise InvalidInputError(
-                f"latency table {source} {what}; build it again by scholarch latency build"
+                f"latency table {source} {damage(error)}; build it again by scholarch latency build"
             ) from error
         table.fingerprint = fingerprint_of(table.to_json())
         return table
@@ -320,18 +320,6 @@ def read_json(path: Path) -> Any:
             f"latency table {path} is no JSON, or was cut short: {error}; build it again by"
             " scholarch latency build"
         ) from error
-
-
-def _ms(value: Any, what: str, source: str) -> float:
-    try:
-        ms = float(value)
-    except (TypeError, ValueError):
-        ms = math.nan
-    if not (math.isfinite(ms) and ms >= 0.0):
-        raise InvalidInputError(
-            f"latency table {source}: {what} takes {value!r}; need milliseconds of at least 0"
-        )
-    return ms
 
 
 def pixels_of(key: str) -> tuple[int | None, str]:

@@ -204,9 +204,9 @@ def test_predicts_a_hundred_thousand_rows_a_second(space: SearchSpace) -> None:
     rows = space.sample_matrix(50_000)
     taken = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()  # other jobs may interfere
         table.latency(space, rows)
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.process_time() - begin)
     assert min(taken) < 0.5
 
 

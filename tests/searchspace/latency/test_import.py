@@ -357,9 +357,9 @@ def test_many_missing_results_are_not_all_named(folder: Path, results: Path) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (WRITERS["openvino"][2](math.nan).replace(" ms", " us"), r"call\.txt: a time of nan ms"),
-        ("[ INFO ]    Median:   -1.5 ms\n", r"call\.txt: a time of -1\.5 ms"),
-        ("[ INFO ]    Median:   inf ms\n", r"call\.txt: a time of inf ms"),
+        (WRITERS["openvino"][2](math.nan).replace(" ms", " us"), r"call\.txt: a call takes nan"),
+        ("[ INFO ]    Median:   -1.5 ms\n", r"call\.txt: a call takes -1\.5"),
+        ("[ INFO ]    Median:   inf ms\n", r"call\.txt: a call takes inf"),
         ("[ INFO ]    Median:   1.5\n", r"call\.txt: a time of 1\.5 in no unit"),
         ("[ INFO ]    Median:   1.5 parsecs\n", r"in parsecs; need one of"),
         ("[ INFO ] First inf", r"call\.txt holds no time of benchmark_app"),
@@ -419,8 +419,8 @@ def test_csv_files_that_cannot_be_read_are_refused(
         (good + first + "\n", f"line {len(in_order) + 2}: blocks/call.onnx at this shape stands"),
         (good.replace(first, "other.onnx,1,1,3"), "line 2: 'other.onnx 1 1' is no file and shape"),
         (good.replace(first, first.rpartition(",")[0] + ",fast"), "line 2: .*'fast' ms; need a nu"),
-        (good.replace(first, first.rpartition(",")[0] + ",nan"), "line 2: a time of nan"),
-        (good.replace(first, first.rpartition(",")[0] + ",-1"), "line 2: a time of -1.0"),
+        (good.replace(first, first.rpartition(",")[0] + ",nan"), "line 2: a call takes nan"),
+        (good.replace(first, first.rpartition(",")[0] + ",-1"), "line 2: a call takes -1.0"),
         (good.replace(first, first.rpartition(",")[0] + ","), "call .*time those and fill in"),
         (good[: len(good) // 2], r"lacks \d+ of"),
     ):
