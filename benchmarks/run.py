@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..search.folder import held
 from ..search.run import Progress
 from ..search.settings import ScoreRule
 from ..search.store import RunStore
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.files import held
 from .controls import CONTROLS, ControlRow, control_row, teachers_of
 from .intervals import draws_for, resamples
 from .measure import TRAINED, Measurement, SeedScores, takes_teacher

@@ -1,7 +1,8 @@
 """A run's folder: what lies in it, who may write to it, how it is read back.
 
 ``run.json`` repeats the run, ``candidates.sqlite`` holds every score, ``pareto.csv`` the
-front, ``report.html`` the report, ``student/`` the pick's network.
+front, ``report.html`` the report, ``student/`` the pick's network, and after a search on a
+trained supernet ``front.safetensors`` what makes the front's networks again.
 """
 
 from __future__ import annotations
@@ -12,27 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
-from ..searchspace.files import make_folder, write_atomic
+from ..searchspace.files import held, make_folder, write_atomic
 from ..searchspace.space import SearchSpace
 from .outcome import SearchOutcome
 from .run import collect
 from .settings import RunSettings
-from .store import RunStore, StoreError
+from .store import RunStore
+from .weights import FrontWeights
 
-__all__ = ["held", "load_outcome", "open_folder", "save_outcome", "write_outputs"]
+__all__ = ["load_outcome", "open_folder", "save_outcome", "write_outputs"]
 
-RUN, STORE, PARETO, REPORT, STUDENT = (
+RUN, STORE, PARETO, REPORT, STUDENT, FRONT = (
     "run.json",
     "candidates.sqlite",
     "pareto.csv",
     "report.html",
     "student",
+    "front.safetensors",
 )
-_LOCK = ".lock"
 
 Outcome = TypeVar("Outcome", bound=SearchOutcome)
 #: What has to be in ``run.json``; the rest is told, not needed.
@@ -90,29 +90,6 @@ def write_run(folder: Path, settings: RunSettings, *, finished: bool, **info: An
     """Write ``run.json``: the settings, ``evaluations`` and whatever else repeats the run."""
     data = {"settings": settings.to_json(), "finished": finished, **info}
     write_atomic(folder / RUN, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """A folder, made if it is not there, that no other process writes to until the block ends.
-
-    Raises:
-        StoreError: if another process holds it or it cannot be written.
-    """
-    make_folder(folder)
-    try:
-        lock = FileLock(folder / _LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"another run is writing to {folder}; wait for it, or choose another --out"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -178,6 +155,8 @@ def write_outputs(result: SearchOutcome, folder: Path) -> None:
     from .summary import report_html  # matplotlib, once it is needed
 
     write_atomic(folder / PARETO, result.pareto_csv())
+    if result.weights is not None:
+        result.weights.write(folder / FRONT)
     if result.pick is not None:
         result.best.save_pretrained(folder / STUDENT)
     write_atomic(folder / REPORT, report_html(result))
@@ -201,7 +180,11 @@ def load_outcome(folder: str | Path, kind: type[Outcome]) -> Outcome:
     settings = _settings(folder, data)
     store = RunStore(folder / STORE, readonly=True)
     try:
-        return assemble(kind, store, create_space(**settings.space), settings, data, str(folder))
+        space = create_space(**settings.space)
+        result = assemble(kind, store, space, settings, data, str(folder))
+        if settings.supernet is not None:
+            result.weights = FrontWeights.read(folder / FRONT, data["supernet"])
+        return result
     except ScholarchError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,14 +1,19 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that one process writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import StoreError
 
-__all__ = ["make_folder", "write_atomic"]
+__all__ = ["held", "make_folder", "write_atomic"]
+
+_LOCK = ".lock"
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -53,3 +58,26 @@ def make_folder(path: Path) -> None:
         raise StoreError(
             f"cannot make the folder {path}: {error.strerror}; choose another"
         ) from error
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A folder, made if it is not there, that no other process writes to until the block ends.
+
+    Raises:
+        StoreError: if another process holds it or it cannot be written.
+    """
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / _LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"another run is writing to {folder}; wait for it, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
