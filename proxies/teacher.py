@@ -136,7 +136,8 @@ class Teacher:
                 images, (self.resize, self.resize), mode="bilinear", antialias=True
             )
         shape = (1, -1, 1, 1)
-        return (images - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+        mu, sigma = (torch.tensor(t, device=images.device).view(shape) for t in (mean, std))
+        return (images - mu) / sigma
 
     def _map(self, label: str, outputs: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
         output = outputs.get(label)
