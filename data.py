@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from .datasets.arrays import Part, as_part
 from .datasets.dataset import DataSet, make_dataset
+from .datasets.debian import load_fashion_mnist
 from .datasets.detect import read_data_folder
 from .datasets.digits import load_digits
 from .datasets.npz import from_mapping, read_npz
@@ -39,6 +40,11 @@ def _digits(*, seed: int, val_fraction: float) -> DataSet:  # noqa: ARG001 (its 
     return load_digits()
 
 
+@register_data("fashion-mnist")
+def _fashion_mnist(*, seed: int, val_fraction: float) -> DataSet:
+    return load_fashion_mnist(seed=seed, val_fraction=val_fraction)
+
+
 def list_data(pattern: str = "*") -> list[str]:
     """Names of the registered data sets that match a shell pattern."""
     return DATA.names(pattern)
@@ -53,7 +59,8 @@ def load_data(spec: DataSpec, *, seed: int = 0, val_fraction: float = VAL_FRACTI
     Args:
         spec: one of
 
-            - a registered name, see :func:`list_data`; ``digits`` is always there;
+            - a registered name, see :func:`list_data`; ``digits`` is always there,
+              ``fashion-mnist`` where the Debian package dataset-fashion-mnist is installed;
             - an ``.npz`` file with ``x_train y_train`` and optionally ``x_test y_test``,
               ``x_val y_val``, uint8 ``[N, H, W, C]``;
             - an image folder, ``root/train/<class>/*.png`` with optional ``val`` and
