@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from .searchspace.factory import create_space, list_spaces
     from .searchspace.plugins import load_plugin
     from .searchspace.space import SearchSpace, register_space
+    from .supernet.factory import create_schedule, list_schedules
+    from .supernet.pretrained import load_supernet
+    from .supernet.schedule import register_schedule
+    from .supernet.settings import TrainSettings
+    from .supernet.world import World
     from .teacher import list_teachers, load_teacher, register_teacher
+    from .training import train_supernet
 
 __version__ = "0.1.0"
 
@@ -50,7 +56,13 @@ _HOMES = {
     "searchspace.plugins": ("load_plugin",),
     "searchspace.factory": ("create_space", "list_spaces"),
     "searchspace.space": ("SearchSpace", "register_space"),
+    "supernet.factory": ("create_schedule", "list_schedules"),
+    "supernet.pretrained": ("load_supernet",),
+    "supernet.schedule": ("register_schedule",),
+    "supernet.settings": ("TrainSettings",),
+    "supernet.world": ("World",),
     "teacher": ("list_teachers", "load_teacher", "register_teacher"),
+    "training": ("train_supernet",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -64,26 +76,33 @@ __all__ = [
     "SearchSpace",
     "Student",
     "Teacher",
+    "TrainSettings",
+    "World",
     "__version__",
     "benchmark",
+    "create_schedule",
     "create_space",
     "find_student",
     "list_benchmarks",
     "list_proxies",
+    "list_schedules",
     "list_searchers",
     "list_spaces",
     "list_teachers",
     "load_batch",
     "load_data",
     "load_plugin",
+    "load_supernet",
     "load_teacher",
     "register_benchmark",
     "register_data",
     "register_proxy",
+    "register_schedule",
     "register_searcher",
     "register_space",
     "register_teacher",
     "score",
+    "train_supernet",
 ]
 
 

@@ -58,6 +58,19 @@ def _searchers(pattern: str) -> list[dict[str, str]]:
     return [{"name": name, "about": describe_searcher(name)} for name in list_searchers(pattern)]
 
 
+def _schedules(pattern: str) -> list[dict[str, str]]:
+    from .supernet.factory import create_schedule, describe_schedule, list_schedules
+
+    rows = []
+    for name in list_schedules(pattern):
+        source = create_schedule(name).reference
+        about = describe_schedule(name)
+        rows.append(
+            {"name": name, "source": source, "about": f"{about}. {source}" if source else about}
+        )
+    return rows
+
+
 def _teachers(pattern: str) -> list[dict[str, str]]:
     from .teacher import describe_teacher, list_teachers
     from .teachers.registry import TEACHERS
@@ -81,6 +94,7 @@ CATALOGS: dict[str, Callable[[str], list[dict[str, str]]]] = {
     "spaces": _spaces,
     "proxies": _proxies,
     "searchers": _searchers,
+    "schedules": _schedules,
     "teachers": _teachers,
     "benchmarks": _benchmarks,
 }

@@ -81,8 +81,12 @@ def teacher_of(
     return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
 
 
-def options_of(texts: list[str] | None) -> dict[str, Any]:
+def options_of(texts: list[str] | None, option: str = "--option") -> dict[str, Any]:
     """``width_mult=0.5`` as data: whole numbers, numbers, else words.
+
+    Args:
+        texts: ``NAME=VALUE`` each.
+        option: by which they were given.
 
     Raises:
         InvalidInputError: if a text is no ``NAME=VALUE``.
@@ -93,7 +97,7 @@ def options_of(texts: list[str] | None) -> dict[str, Any]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise InvalidInputError(f"--option {text!r}; write NAME=VALUE, e.g. patch_size=4")
+            raise InvalidInputError(f"{option} {text!r}; write NAME=VALUE, e.g. patch_size=4")
         options[name] = value
         for kind in (float, int):
             try:
@@ -103,10 +107,10 @@ def options_of(texts: list[str] | None) -> dict[str, Any]:
     return options
 
 
-def interrupted(out: Path, what: str = "scored") -> NoReturn:
-    """End by Ctrl-C, with what was scored kept."""
+def interrupted(out: Path, what: str = "scored", how: str = "") -> NoReturn:
+    """End by Ctrl-C, with what was scored kept; ``how``: what the same command needs beside."""
     print(
-        f"stopped; what was {what} is kept in {out}. Run the same command to go on.",
+        f"stopped; what was {what} is kept in {out}. Run the same command{how} to go on.",
         file=sys.stderr,
     )
     raise typer.Exit(130)

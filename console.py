@@ -1,4 +1,4 @@
-"""What a search looks like in a terminal: live progress, then the front as a table."""
+"""What the commands look like in a terminal: live progress, then tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -30,9 +32,13 @@ from .searchspace.latency.check import Check
 from .searchspace.latency.fitted import FittedTable
 from .searchspace.latency.table import BlockTable
 
+if TYPE_CHECKING:
+    from .supernet.session import Progress as TrainStep
+
 __all__ = [
     "BenchConsole",
     "SearchConsole",
+    "TrainConsole",
     "print_check",
     "print_fit",
     "print_latency_table",
@@ -47,27 +53,29 @@ _PARTS = 3
 _REASONS = 3
 
 
-class SearchConsole:
-    """Live progress on stderr: a bar a phase, the best so far, the time left.
+class _Bars:
+    """Bars of progress on stderr, one below the other, as things begin.
 
     Args:
+        columns: left of the count.
+        texts: fields of a task shown right of the time left.
         visible: ``False`` prints nothing.
     """
 
-    def __init__(self, *, visible: bool = True) -> None:
+    def __init__(self, columns: Sequence[ProgressColumn], *texts: str, visible: bool) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:9}"),
+            *columns,
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[best]}", markup=False),
+            *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in texts),
             console=Console(stderr=True),
             disable=not visible,
         )
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> SearchConsole:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -83,13 +91,46 @@ class SearchConsole:
         if self._tasks:  # without, it would print a blank line before an error's one line
             self._progress.stop()
 
+    def _show(self, name: str, done: int, total: int, **texts: Any) -> None:
+        if name not in self._tasks:
+            self._progress.start()
+            # Where a run goes on, what was done before says nothing of the time left.
+            start = max(0, done - 1)
+            self._tasks[name] = self._progress.add_task(name, total=total, completed=start, **texts)
+        self._progress.update(self._tasks[name], completed=done, **texts)
+
+
+class SearchConsole(_Bars):
+    """Live progress of a search: a bar a phase, the best so far, the time left.
+
+    Args:
+        visible: ``False`` prints nothing.
+    """
+
+    def __init__(self, *, visible: bool = True) -> None:
+        super().__init__([TextColumn("{task.description:9}")], "best", visible=visible)
+
     def update(self, step: Step) -> None:
         """Show how far the run is."""
-        if step.phase not in self._tasks:
-            self._progress.start()
-            self._tasks[step.phase] = self._progress.add_task(step.phase, total=step.total, best="")
         best = "" if math.isnan(step.best) else f"best {step.best:.4g}  {step.text}"
-        self._progress.update(self._tasks[step.phase], completed=step.done, best=best)
+        self._show(step.phase, step.done, step.total, best=best)
+
+
+class TrainConsole(_Bars):
+    """Live progress of a supernet's training: steps, phase, loss, best mean accuracy.
+
+    Args:
+        visible: ``False`` prints nothing.
+    """
+
+    def __init__(self, *, visible: bool = True) -> None:
+        super().__init__([TextColumn("{task.description}")], "now", visible=visible)
+
+    def update(self, step: TrainStep) -> None:
+        """Show how far the run is."""
+        best = "" if math.isnan(step.best) else f"  best mean {step.best:.1%}"
+        now = f"{step.phase}  loss {step.loss:.3f}{best}"
+        self._show("training", step.step, step.steps, now=now)
 
 
 def print_result(result: SearchResult) -> None:
@@ -162,27 +203,15 @@ def print_scores(archs: Sequence[Architecture], table: ScoreTable) -> None:
         console.print(f"failed: {archs[row].text} {name}: {reason}")
 
 
-class BenchConsole:
-    """Live progress of a latency bench on stderr: a bar for each thing that is done.
+class BenchConsole(_Bars):
+    """Live progress of a latency bench: a bar for each thing that is done.
 
     Args:
         visible: ``False`` prints nothing.
     """
 
     def __init__(self, *, visible: bool = True) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:32}"),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-            disable=not visible,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> BenchConsole:
-        return self
+        super().__init__([TextColumn("{task.description:32}")], visible=visible)
 
     def __exit__(
         self,
@@ -190,18 +219,15 @@ class BenchConsole:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._tasks:
-            if kind is None:
-                self._finish()
-            self._progress.stop()
+        if kind is None:
+            self._finish()
+        self.stop()
 
     def update(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` of something are done; the thing before is over."""
         if what not in self._tasks:
-            self._progress.start()
             self._finish()
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done)
+        self._show(what, done, total)
 
     def _finish(self) -> None:
         for task in self._progress.tasks:
