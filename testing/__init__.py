@@ -12,13 +12,19 @@ from ..proxies.registry import list_proxies
 from ..search.searchers.base import list_searchers
 from ..searchspace.factory import list_spaces
 from ..searchspace.plugins import load_plugin
+from ..supernet.factory import list_schedules
 
 __all__ = ["PLUGINS", "registered"]
 
 #: Environment variable with the plug-in files under test, separated as paths are.
 PLUGINS = "SCHOLARCH_CONFORMANCE"
 
-_KINDS = {"space": list_spaces, "proxy": list_proxies, "searcher": list_searchers}
+_KINDS = {
+    "space": list_spaces,
+    "proxy": list_proxies,
+    "searcher": list_searchers,
+    "schedule": list_schedules,
+}
 _BEFORE = {kind: frozenset(names()) for kind, names in _KINDS.items()}
 
 
@@ -26,7 +32,7 @@ def registered(kind: str) -> list[str]:
     """Names to test: what the plug-ins under test register, else everything.
 
     Args:
-        kind: ``"space"``, ``"proxy"`` or ``"searcher"``.
+        kind: ``"space"``, ``"proxy"``, ``"searcher"`` or ``"schedule"``.
     """
     files = [file for file in os.environ.get(PLUGINS, "").split(os.pathsep) if file]
     for file in files:
