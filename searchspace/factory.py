@@ -6,6 +6,7 @@ from typing import Any
 
 from . import cells, convnets, transformers  # noqa: F401 (importing registers)
 from .errors import InvalidInputError
+from .narrow import narrow
 from .plugins import load_entry_points
 from .space import SPACES, SearchSpace
 
@@ -18,7 +19,8 @@ def create_space(name: str, **options: Any) -> SearchSpace:
     Args:
         name: see :func:`list_spaces`.
         **options: ``num_classes``, ``resolution``, ``in_channels``, ``width_mult`` and what
-            the space's own factory takes.
+            the space's own factory takes; ``only``: gene → values that it may take, where not
+            all (see :func:`~scholarch.searchspace.narrow.narrow`).
 
     Raises:
         UnknownNameError: if no space has that name.
@@ -30,12 +32,14 @@ def create_space(name: str, **options: Any) -> SearchSpace:
     """
     load_entry_points()
     factory = SPACES[name]
+    only = options.pop("only", None)
     try:
-        return factory(name, **options)
+        space = factory(name, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InvalidInputError(f"space {name!r}: {str(error).split('() ')[-1]}") from error
+    return space if only is None else narrow(space, only)
 
 
 def list_spaces(pattern: str = "*") -> list[str]:
