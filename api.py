@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,10 @@ from .proxies.scoring import Scorer, ScoreTable
 from .proxies.teacher import Teacher, batch_statistics
 from .proxies.teacher_shape import find_teacher_shape
 from .search.budget import Budget
+from .search.command import command_line, line_of
 from .search.domain import Domain
 from .search.find import REFERENCE_SIZE, search
+from .search.inherited import search_supernet
 from .search.result import SearchResult
 from .search.run import Progress
 from .search.searchers.base import list_searchers
@@ -33,15 +33,13 @@ from .searchspace.architecture import Architecture
 from .searchspace.convnets.derived import derive_space
 from .searchspace.errors import InvalidInputError
 from .searchspace.factory import create_space
-from .searchspace.latency import device_of, load_table
+from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
+from .supernet.pretrained import Supernet, load_supernet
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 
 __all__ = ["find_student", "list_proxies", "list_searchers", "score"]
-
-#: Costs whose option on the command line has a shorter name.
-_BOUNDS = {"peak_memory": "memory", "weight_memory": "weights"}
 
 
 def list_proxies(pattern: str = "*") -> list[str]:
@@ -139,6 +137,9 @@ def find_student(
     space: SearchSpace | str | None = None,
     data: Any,
     teacher: Teacher | nn.Module | str | Path | None = None,
+    supernet: Supernet | str | Path | None = None,
+    predictor: str | int = "auto",
+    calibration: int = 2000,
     tables: Sequence[str | Path] = (),
     budget: Mapping[str, float] | None = None,
     proxies: Sequence[str] | None = None,
@@ -155,12 +156,23 @@ def find_student(
 ) -> SearchResult:
     """The best students of a teacher under a budget, without training a single one.
 
+    With ``supernet`` the search is on a trained supernet: a candidate's score is its accuracy on
+    the validation part with the weights that it inherits, and so are the students'.
+
     Args:
         space: a space or its registered name, made for the data's classes and resolution;
             default the one derived from the teacher, a convolutional network.
         data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
         teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
             the bundled one by default, otherwise needed unless every proxy is teacher-free.
+        supernet: the folder of a training run, its ``supernet.safetensors`` or what
+            ``load_supernet`` gave. It brings its space, and stands in place of ``space``,
+            ``teacher`` and ``proxies``.
+        predictor: of a search on a supernet: ``"off"`` evaluates every candidate; a number
+            evaluates as many and lets the searcher ask a predictor of them, whose front is then
+            evaluated; ``"auto"`` takes 200 where more than 800 evaluations are asked.
+        calibration: training images from which a supernet's candidates get their batch norm's
+            statistics.
         tables: latency tables, of blocks (``scholarch latency build``), fitted, imported or
             CSV files with a line an architecture; the device is called as the file is.
         budget: upper bounds by cost name, e.g. ``{"macs": 50e6, "latency:pixel3": 5.0}``;
@@ -195,6 +207,44 @@ def find_student(
     """
     proxies = (proxies,) if isinstance(proxies, str) else proxies
     bounds = Budget(budget or {})
+    options = {"device": (device, "cpu"), "precision": (precision, "float32")}
+    if supernet is not None:
+        _stands_alone(space, teacher, proxies, workers, precision, data)
+        trained = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
+        for path in tables:
+            trained.space.attach(load_table(path, trained.space))
+        return search_supernet(
+            trained,
+            load_data(data),
+            budget=bounds,
+            searcher=searcher,
+            evaluations=evaluations,
+            seed=seed,
+            predictor=predictor,
+            calibration=calibration,
+            out=Path(out) if out is not None else None,
+            device=device,
+            command=command
+            or line_of(
+                ["--supernet", str(trained.path or "SUPERNET"), "--data", _name_of(data)],
+                bounds,
+                tables,
+                {
+                    "predictor": (str(predictor), "auto"),
+                    "calibration": (str(calibration), "2000"),
+                    "searcher": (searcher, ""),
+                    "evaluations": (str(evaluations), ""),
+                    "seed": (str(seed), ""),
+                    **options,
+                },
+                out,
+            ),
+            progress=progress,
+        )
+    if predictor != "auto" or calibration != 2000:
+        raise InvalidInputError(
+            "--predictor and --calibration are for a search on a trained supernet; give --supernet"
+        )
     rule = ScoreRule.of(proxies)
     dataset: DataSet | None = None
     if isinstance(data, Batch):
@@ -232,10 +282,44 @@ def find_student(
             seed,
             out,
             tables,
-            {"device": (device, "cpu"), "precision": (precision, "float32")},
+            options,
         ),
         progress=progress,
     )
+
+
+def _stands_alone(
+    space: object,
+    teacher: object,
+    proxies: object,
+    workers: int,
+    precision: str,
+    data: object,
+) -> None:
+    """Refuse what a search on a supernet cannot be given."""
+    given = {"--space": space, "--teacher": teacher, "--proxy": proxies}
+    named = [name for name, value in given.items() if value is not None and value != []]
+    if named:
+        raise InvalidInputError(
+            f"--supernet and {', '.join(named)} exclude each other: a supernet brings its space,"
+            " and its candidates are scored by their own accuracy"
+        )
+    if workers != 1:
+        raise InvalidInputError(
+            f"workers = {workers}; candidates of a supernet are evaluated in one process, take 1"
+        )
+    if precision != "float32":
+        raise InvalidInputError(
+            f"precision {precision!r}; candidates of a supernet are evaluated in float32"
+        )
+    if isinstance(data, Batch):
+        raise InvalidInputError(
+            "a batch has no validation part to choose on; give the data set for --supernet"
+        )
+
+
+def _name_of(data: Any) -> str:
+    return str(data) if isinstance(data, str | Path) else getattr(data, "name", "tensors")
 
 
 def space_for(name: str | None, batch: Batch, teacher: Teacher | None) -> SearchSpace:
@@ -289,36 +373,3 @@ def _batch_of(batch: Batch | tuple[Tensor, Tensor], space: SearchSpace) -> Batch
     mean = tuple(images.mean(dim=(0, 2, 3)).tolist())
     std = tuple(images.std(dim=(0, 2, 3)).clamp_min(1e-6).tolist())
     return Batch(images, labels, space.num_classes, mean, std)
-
-
-def command_line(
-    space: SearchSpace,
-    batch: Batch,
-    teacher: Teacher | None,
-    budget: Budget,
-    proxies: Sequence[str] | None,
-    searcher: str,
-    evaluations: int,
-    seed: int,
-    out: str | Path | None,
-    tables: Sequence[str | Path] = (),
-    options: Mapping[str, tuple[str, str]] = MappingProxyType({}),
-) -> str:
-    """The shell line of a search that was started from Python, as far as there is one."""
-    words = ["scholarch", "search", "--space", space.name, "--data", batch.name]
-    if teacher is not None:
-        words += ["--teacher", teacher.name, *([] if teacher.trained else ["--untrained"])]
-    paths = {device_of(path): str(path) for path in tables}
-    for name, bound in budget.bounds.items():
-        kind, _, device = name.partition(":")
-        option = _BOUNDS.get(kind, kind)
-        table = f"ms@{paths.get(device, device)}" if device else ""
-        words += [f"--max-{option}", f"{bound:.12g}{table}"]
-    for name in proxies or ():
-        words += ["--proxy", name]
-    words += ["--searcher", searcher, "--evaluations", str(evaluations), "--seed", str(seed)]
-    words += ["--batch-size", str(len(batch))]
-    for option, (value, default) in options.items():
-        words += [f"--{option}", value] if value != default else []
-    words += ["--out", str(out) if out is not None else "RUN"]
-    return shlex.join(words)

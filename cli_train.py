@@ -1,4 +1,4 @@
-"""The command ``scholarch train``."""
+"""The commands ``scholarch train`` and ``scholarch import-ofa``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .cli_options import (
     print_json,
 )
 
-__all__ = ["train_command"]
+__all__ = ["import_command", "train_command"]
 
 _SETTING = "--setting"
 
@@ -174,3 +174,33 @@ def _settings(
         except InvalidInputError as error:
             raise InvalidInputError(f"--max-passed-macs: {error}") from error
     return given
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of a once-for-all network.")],
+    out: Annotated[Path, typer.Option(help="Folder of the supernet.")],
+    space: Annotated[str, typer.Option(help="Space it was trained in.")] = "mobilenetv3",
+    classes: Annotated[int, typer.Option(help="Outputs of its classifier.")] = 1000,
+    width_mult: Annotated[
+        float | None, typer.Option(help="Factor of its widths, e.g. 1.2.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the space, e.g. resolution=192.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a once-for-all checkpoint (OFA, CompOFA) a supernet that can be searched."""
+    from .supernet.ofa_checkpoint import import_ofa
+
+    options = options_of(option)
+    if width_mult is not None:
+        options["width_mult"] = width_mult
+    found = import_ofa(file, out=out, space=space, num_classes=classes, **options)
+    if as_json:
+        print_json({"supernet": str(found.path), "space": found.space.spec(), **found.about})
+    elif not quiet:
+        from .console import print_line
+
+        print_line(f"{found.path}: {found.about['imported']['layout']} in {found.space.name}")
+        print_line(f"next: scholarch search --supernet {out} --data DIR --out RUN")

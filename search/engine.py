@@ -11,10 +11,17 @@ from ..proxies.taps import Taps
 from ..searchspace.architecture import Architecture
 from ..searchspace.space import SearchSpace
 
-__all__ = ["Engine", "InProcessEngine"]
+__all__ = ["Closable", "Engine", "InProcessEngine"]
 
 
-class Engine(Protocol):
+class Closable(Protocol):
+    """What is closed when a run ends."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class Engine(Closable, Protocol):
     """Scores groups of candidates; the same group gives the same scores in any engine."""
 
     def score(
@@ -24,9 +31,6 @@ class Engine(Protocol):
         progress: Callable[[int], None] | None = None,
     ) -> list[dict[str, CandidateScore]]:
         """For each architecture, proxy name → score."""
-
-    def close(self) -> None:
-        """Give back what the engine holds."""
 
 
 class InProcessEngine:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
@@ -18,20 +16,21 @@ from ..proxies.registry import get_proxy
 from ..proxies.taps import Taps
 from ..proxies.teacher import Teacher
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.provenance import host, versions
 from ..searchspace.space import SearchSpace
 from .budget import Budget
 from .domain import Domain
-from .engine import Engine, InProcessEngine
+from .engine import Closable, Engine, InProcessEngine
 from .folder import assemble, open_folder, write_outputs
 from .measured import TOP, measure, over_budget
 from .result import SearchResult
 from .run import Progress, SearchRun
 from .searchers.base import check_searcher
-from .settings import RunSettings, ScoreRule
+from .settings import RunSettings, ScoreRule, check_counts
 from .sizes import size_note
 from .store import RunStore
 
-__all__ = ["REFERENCE_SIZE", "search"]
+__all__ = ["REFERENCE_SIZE", "conduct", "search"]
 
 #: Architectures every rank is taken against; a rank fraction's grain is 1/64.
 REFERENCE_SIZE = 64
@@ -79,12 +78,9 @@ def search(
             holds another run, or numbers out of range.
         StoreError: if the folder cannot be written.
     """
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
-        raise InvalidInputError(f"evaluations = {evaluations!r}; need a whole number of at least 1")
+    check_counts(evaluations, seed)
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 256:
         raise InvalidInputError(f"workers = {workers!r}; need a whole number from 1 to 256")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
     if workers > 1 and device != "cpu":
         raise InvalidInputError(
             f"workers = {workers} with device {device!r}; one process keeps a GPU busy, and"
@@ -130,14 +126,56 @@ def search(
             f"Costs are quoted at {space.resolution}×{space.resolution} pixels, as the space was"
             f" made; the images scored on have {side}×{side}."
         )
+
+    def drive(store: RunStore) -> list[str]:
+        run = SearchRun(domain, settings, rule, engine, store, evaluations, progress)
+        run.run()
+        return run.notes
+
+    return conduct(
+        space,
+        settings,
+        engine,
+        drive,
+        {
+            "evaluations": evaluations,
+            "command": command,
+            "teacher": _about(teacher),
+            "workers": workers,
+        },
+        out,
+        notes,
+    )
+
+
+def conduct(
+    space: SearchSpace,
+    settings: RunSettings,
+    engine: Closable,
+    drive: Callable[[RunStore], list[str]],
+    about: dict[str, Any],
+    out: Path | None,
+    notes: list[str],
+    finish: Callable[[SearchResult], None] = lambda _: None,
+) -> SearchResult:
+    """Open a run's folder, let something fill its store, and write down what came out.
+
+    Args:
+        space: searched.
+        settings: of the run.
+        engine: closed at the end.
+        drive: evaluates candidates, all of which end in the store; returns notes. It may add
+            to ``about``.
+        about: the rest of ``run.json``: ``evaluations``, ``command``, ``teacher`` and more.
+        out: the run's folder; ``None`` keeps everything in memory.
+        notes: further ones.
+        finish: adds to the result before it is written.
+    """
     info: dict[str, Any] = {
-        "evaluations": evaluations,
-        "command": command,
-        "teacher": _about(teacher),
-        "host": _host(),
-        "versions": _versions(),
+        **about,
+        "host": host(),
+        "versions": versions("torch", "numpy", "deap", "optuna"),
         "threads": 1,
-        "workers": workers,
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "seconds": 0.0,
         "notes": [],
@@ -147,13 +185,14 @@ def search(
         closing(RunStore(":memory:")) if out is None else open_folder(out, settings, info)
     )
     with closing(engine), opened as store:
-        run = SearchRun(domain, settings, rule, engine, store, evaluations, progress)
-        run.run()
+        found = drive(store)
+        info |= about  # with what was added
         info["seconds"] = round(info["seconds"] + time.monotonic() - began, 1)
-        info["notes"] = run.notes + notes
+        info["notes"] = found + notes
         result = assemble(SearchResult, store, space, settings, info, str(out) if out else None)
+        finish(result)
         _time_front(result)
-        if note := size_note(result.candidates):
+        if settings.supernet is None and (note := size_note(result.candidates)):
             result.notes.append(note)
         if out is not None:
             write_outputs(result, out)
@@ -245,24 +284,3 @@ def _about(teacher: Teacher | None) -> dict[str, str]:
     if teacher.about:
         about["about"] = teacher.about
     return about
-
-
-def _host() -> dict[str, str]:
-    return {
-        "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cpus": str(os.cpu_count()),
-        "name": platform.node(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("scholarch", "torch", "numpy", "deap", "optuna"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found

@@ -17,7 +17,8 @@ from ..searchspace.errors import ScholarchError
 from ..searchspace.space import SearchSpace
 from .measured import Measured, over_budget, read_measured
 from .settings import RunSettings
-from .student import Student
+from .student import Student, TrainedWeights
+from .weights import FrontWeights
 
 __all__ = ["Candidate", "SearchOutcome"]
 
@@ -56,6 +57,7 @@ class SearchOutcome:
         notes: what a reader has to know.
         out: the run's folder, or ``None``.
         database: the run's store, as the bytes of a SQLite file.
+        weights: of the front's networks, where they were found on a trained supernet.
     """
 
     space: SearchSpace
@@ -66,6 +68,7 @@ class SearchOutcome:
     notes: list[str] = field(default_factory=list)
     out: str | None = None
     database: bytes = b""
+    weights: FrontWeights | None = None
 
     @cached_property
     def front(self) -> list[Candidate]:
@@ -130,6 +133,11 @@ class SearchOutcome:
                 counts[f"{proxy}: {reason}"] = counts.get(f"{proxy}: {reason}", 0) + 1
         return counts
 
+    @property
+    def tested(self) -> dict[str, float]:
+        """Key → accuracy on the test part, of the front where it was read; else empty."""
+        return dict(self.info.get("test", {}).get("accuracy", {}))
+
     def _student(self, candidate: Candidate) -> Student:
         return Student(
             candidate.arch,
@@ -138,6 +146,25 @@ class SearchOutcome:
             candidate.score,
             candidate.scores,
             self.settings.seed,
+            None if self.settings.supernet is None else self._inherited(candidate),
+        )
+
+    def _inherited(self, candidate: Candidate) -> TrainedWeights:
+        """The candidate's weights out of the supernet, and where they come from."""
+        weights = self.weights or FrontWeights.nowhere()
+        settings, told = self.settings, self.info.get("supernet", {})
+        found = {"val": candidate.score}
+        if candidate.arch.key in self.tested:
+            found["test"] = self.tested[candidate.arch.key]
+        return TrainedWeights(
+            lambda: weights.module(candidate.arch),
+            found,
+            {
+                "by": "weights inherited from a supernet, batch norm calibrated",
+                "supernet": {**(settings.supernet or {}), "path": told.get("path")},
+                "data": settings.data["name"],
+                "input": {"mean": told.get("mean"), "std": told.get("std")},
+            },
         )
 
     # ------------------------------------------------------------------ for others
@@ -153,6 +180,7 @@ class SearchOutcome:
             "evaluations": len(self.candidates),
             "failures": self.failures,
             "measured": [one.to_json() for one in self.measured],
+            **({"predictor": self.info["predictor"]} if "predictor" in self.info else {}),
             "notes": self.notes,
             "out": self.out,
         }
@@ -164,9 +192,12 @@ class SearchOutcome:
         # A proxy named like a cost is that cost: one column.
         costs_too = self.settings.costs
         proxies = [name for name in self.settings.proxies if name not in costs_too]
-        writer.writerow(["arch", "key", "score", *self.settings.costs, *proxies])
+        tested = self.tested
+        last = ["test-accuracy"] if tested else []
+        writer.writerow(["arch", "key", "score", *self.settings.costs, *proxies, *last])
         for c in self.front:
             costs = [f"{c.costs[name]:.12g}" for name in self.settings.costs]
             scores = [f"{c.scores[name]:.6g}" for name in proxies]
+            scores += [f"{tested[c.arch.key]:.6g}"] if tested else []
             writer.writerow([c.arch.text, c.arch.key, f"{c.score:.6g}", *costs, *scores])
         return text.getvalue()

@@ -22,7 +22,7 @@ from .report_table import MOST_ROWS, candidate_table, rank_table, stage_view
 from .sizes import FEWEST_FOR_TAU, STRONG_DISAGREEMENT, Agreement, agreement, percentiles
 from .units import cost_head, cost_label, cost_text, cost_value, decimal, number
 
-__all__ = ["ReportCandidate", "ReportData", "render_report", "write_report"]
+__all__ = ["ReportCandidate", "ReportData", "environment", "render_report", "write_report"]
 
 
 def render_report(data: ReportData) -> str:
@@ -36,7 +36,7 @@ def render_report(data: ReportData) -> str:
     curve = growth(data)
     ranks = agreement(scored)
     shares = percentiles(data.candidates)
-    html = _template().render(
+    html = environment().get_template("report.html.j2").render(
         data=data,
         pick=pick,
         bounds=_bounds(data, pick),
@@ -45,7 +45,8 @@ def render_report(data: ReportData) -> str:
         growth=_growth(data, curve),
         stages=stage_view(data.stages),
         standing=_standing(data, shares),
-        ranks=rank_table(data, scored, ranks),
+        # Of measured accuracies none need be told how well sizes would have done.
+        ranks=None if data.supernet else rank_table(data, scored, ranks),
         taus=_taus(ranks),
         few=FEWEST_FOR_TAU,
         strong=decimal(STRONG_DISAGREEMENT),
@@ -70,21 +71,22 @@ def write_report(data: ReportData, path: Path) -> None:
 
 
 @cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Where reports' templates lie, with their filters."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    found.filters |= {
         "cost_label": cost_label,
         "cost_text": cost_text,
         "cost_value": cost_value,
         "decimal": decimal,
     }
-    return environment.get_template("report.html.j2")
+    return found
 
 
 def _drawn(svg: str) -> Markup:

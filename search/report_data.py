@@ -53,6 +53,10 @@ class ReportData:
         failures: reason -> count.
         measured: rows of what was timed on this machine: notation, device, predicted, measured,
             error and whether it is over its bound, as texts.
+        supernet: label -> value, where candidates were measured with a supernet's weights.
+        accuracies: rows of the front there: notation, predicted, validation and test accuracy.
+        test_images: on which the last were measured; 0: the test part was not read.
+        predictor: what is known of the predictor that was searched on; empty without one.
     """
 
     title: str
@@ -67,3 +71,7 @@ class ReportData:
     notes: list[str]
     failures: dict[str, int]
     measured: list[dict[str, Any]] = field(default_factory=list)
+    supernet: dict[str, str] = field(default_factory=dict)
+    accuracies: list[dict[str, Any]] = field(default_factory=list)
+    test_images: int = 0
+    predictor: dict[str, Any] = field(default_factory=dict)

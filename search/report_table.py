@@ -20,7 +20,11 @@ __all__ = ["MOST_ROWS", "Column", "candidate_table", "rank_table", "stage_view"]
 #: More rows would make the page slow; the rest is in the run's store.
 MOST_ROWS = 2000
 #: Shown beside the score whatever the score weighs; other proxies only on request.
-_ALWAYS_SHOWN = ("diswot-semantic", "diswot-relation")
+_ALWAYS_SHOWN = {
+    "diswot-semantic": "similarity to the teacher",
+    "diswot-relation": "similarity to the teacher",
+    "predicted-accuracy": "what a predictor said before it was evaluated",
+}
 _EXTRA_COSTS = ("flops", "peak_memory", "weight_memory")
 _RANK_ROWS = 10
 #: Longest notation that stays on one line.
@@ -92,7 +96,7 @@ def candidate_table(data: ReportData, shares: Mapping[str, Sequence[float]]) -> 
         if name == data.score_name:
             continue
         values = [candidate.scores.get(name, math.nan) for candidate in shown]
-        hint = "similarity to the teacher" if name in first else "proxy"
+        hint = _ALWAYS_SHOWN.get(name, "proxy")
         column = Column(name, "", f"{hint}, higher is better", extra=name not in first)
         add(column, _score_cells(values))
     for cost in costs:

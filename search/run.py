@@ -216,7 +216,9 @@ class SearchRun:
 
 def score_keys(settings: RunSettings) -> list[ScoreKey]:
     """The store's keys of every proxy a run computes."""
-    teacher = settings.teacher["fingerprint"] if settings.teacher else ""
+    # A trained supernet stands where a teacher does: a score hangs on one or the other.
+    source = settings.teacher or settings.supernet or {}
+    teacher = str(source.get("fingerprint", ""))
     batch = str(settings.data["fingerprint"])
     return [
         (name, version, teacher, batch, settings.seed) for name, version in settings.proxies.items()

@@ -15,7 +15,7 @@ from ..proxies.ranks import log_rank_sum
 from ..proxies.registry import get_proxy
 from ..searchspace.errors import InvalidInputError, ScholarchError
 
-__all__ = ["RunSettings", "ScoreRule", "ranks_nothing"]
+__all__ = ["RunSettings", "ScoreRule", "check_counts", "ranks_nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,18 @@ class ScoreRule:
         )
 
 
+def check_counts(evaluations: int, seed: int) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        InvalidInputError: naming the value and the range.
+    """
+    if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 1:
+        raise InvalidInputError(f"evaluations = {evaluations!r}; need a whole number of at least 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidInputError(f"seed = {seed!r}; need a whole number from 0 to 2^63 - 1")
+
+
 def ranks_nothing(name: str, reasons: Iterable[str | None]) -> ScholarchError:
     """The error where a part failed on the whole reference sample, with the commonest reasons."""
     counts = Counter(reason or "no reason told" for reason in reasons)
@@ -107,6 +119,8 @@ class RunSettings:
         tables: latency table's device → fingerprint.
         scoring: device and precision of scoring where they are not a CPU's float32, whose
             rounding scores share.
+        supernet: fingerprint of the trained supernet whose weights candidates inherit, and how
+            they are evaluated; ``None`` where nothing is trained.
     """
 
     space: dict[str, Any]
@@ -121,6 +135,7 @@ class RunSettings:
     costs: list[str]
     tables: dict[str, str]
     scoring: dict[str, str] = field(default_factory=dict)
+    supernet: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from ..searchspace.errors import ScholarchError
 from .outcome import Candidate, SearchOutcome
+from .predicted import PREDICTED
 from .report import render_report
 from .report_data import ReportCandidate, ReportData
-from .units import cost_text, cost_value
+from .units import cost_text, cost_value, decimal
 
 __all__ = ["report_data", "report_html"]
 
@@ -33,7 +36,72 @@ def report_data(result: SearchOutcome) -> ReportData:
         notes=result.notes,
         failures=result.failures,
         measured=_measured(result),
+        **_trained(result),
     )
+
+
+def _trained(result: SearchOutcome) -> dict[str, Any]:
+    """What is shown of a search on a trained supernet alone."""
+    settings, info = result.settings, result.info
+    if settings.supernet is None:
+        return {}
+    told, tested = info.get("supernet", {}), result.tested
+    about = {
+        "file": told.get("path") or "in memory",
+        "weights": settings.supernet["fingerprint"],
+        "schedule": told.get("schedule") or "\N{EN DASH}",
+        "steps": f"{told['steps']:,}" if told.get("steps") is not None else "\N{EN DASH}",
+        "calibration": f"{settings.supernet['calibration']:,} training images",
+    }
+    rows = [
+        {
+            "text": candidate.arch.text,
+            "long": len(candidate.arch.text) > 28,
+            "picked": candidate is result.pick,
+            "costs": [(n, cost_value(n, candidate.costs[n])) for n in result.objectives],
+            "predicted": _percent(candidate.scores.get(PREDICTED, math.nan)),
+            "val": _percent(candidate.score),
+            "test": _percent(tested.get(candidate.arch.key, math.nan)),
+        }
+        for candidate in result.front
+    ]
+    return {
+        "supernet": about,
+        "accuracies": rows,
+        "test_images": int(info.get("test", {}).get("images", 0)),
+        "predictor": _predictor(info.get("predictor") or {}),
+    }
+
+
+def _predictor(told: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        {
+            "rows": f"{one['rows']:,}",
+            "kind": one["kind"],
+            "spearman": decimal(one["spearman"], 3),
+            "mae": _points(one["mae"]),
+            "front": f"{one['front']:,}",
+            "front_mae": _points(one["front_mae"]),
+            "front_bias": _points(one["front_bias"], signed=True),
+            "front_spearman": decimal(
+                math.nan if one["front_spearman"] is None else one["front_spearman"], 3
+            ),
+        }
+        for one in told.get("rounds", ())
+    ]
+    return {**told, "rounds": rows} if rows else {}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if math.isfinite(value) else "\N{EN DASH}"
+
+
+def _points(value: float | None, *, signed: bool = False) -> str:
+    """A difference of accuracies in percentage points."""
+    if value is None:
+        return "\N{EN DASH}"
+    text = f"{100 * value:{'+' if signed else ''}.2f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _measured(result: SearchOutcome) -> list[dict[str, object]]:
@@ -93,7 +161,8 @@ def _run(result: SearchOutcome) -> dict[str, str]:
         score += f" = Σ log-rank of {', '.join(terms)}"
     rows = {
         "space": f"{settings.space['name']} ({result.space.size:,} architectures)",
-        "data": f"{settings.data['name']}, {settings.data['size']} training images",
+        "data": f"{settings.data['name']}, {settings.data['size']:,}"
+        f" {'training' if settings.supernet is None else 'validation'} images",
         "score": score,
         "searcher": settings.searcher,
         "evaluations": f"{len(result.candidates):,}",
@@ -102,6 +171,8 @@ def _run(result: SearchOutcome) -> dict[str, str]:
         "seconds": str(info.get("seconds", "–")),
         "threads": str(info.get("threads", 1)),
     }
+    if settings.supernet is not None:
+        del rows["reference sample"]
     rows |= {name: str(value) for name, value in info.get("versions", {}).items()}
     rows |= {f"host {name}": str(value) for name, value in info.get("host", {}).items()}
     return rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ from ..searchspace.convnets.mobilenet_net import ElasticMobileNet
 from ..searchspace.convnets.resnet50_net import ElasticResNet50D
 from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.factory import create_space
+from ..searchspace.files import make_folder
 from ..searchspace.weights import read_weights
 from .ofa_names import MATRIX, layer_names, plain_name
+from .pretrained import FILE, Supernet, write_supernet
 
 __all__ = ["OFAReport", "convert_ofa_state", "load_ofa_checkpoint"]
 
@@ -241,3 +245,34 @@ def _check_sizes(
             f"{what} tells {found_classes} classes apart, the network {classes}; make the space"
             f" with num_classes={found_classes}, or keep the network's own classifier"
         )
+
+
+def import_ofa(
+    path: str | Path,
+    *,
+    out: str | Path,
+    space: str = "mobilenetv3",
+    num_classes: int = 1000,
+    **options: Any,
+) -> Supernet:
+    """Make a supernet that can be searched of a once-for-all checkpoint.
+
+    Args:
+        path: the checkpoint, see :func:`load_ofa_checkpoint`.
+        out: folder to write; :func:`~scholarch.supernet.pretrained.load_supernet` reads it.
+        space: registered name of the space it was trained in.
+        num_classes: outputs of its classifier.
+        **options: of the space: ``width_mult``, ``resolution``.
+
+    Raises:
+        InvalidInputError: if the checkpoint is of another space or width; nothing is written.
+        StoreError: if the folder cannot be written.
+    """
+    made = create_space(space, num_classes=num_classes, **options)
+    network = made.supernet()
+    report = load_ofa_checkpoint(network, path)
+    about = {"imported": {"file": Path(path).name, "layout": report.layout}}
+    folder = Path(out).expanduser()
+    make_folder(folder)
+    write_supernet(made, network, folder / FILE, about)
+    return Supernet(made, network.eval(), about, folder / FILE)

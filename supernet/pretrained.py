@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,18 @@ from .checkpoint import FORMAT, KEY, VERSION, load_network, read_checkpoint
 from .loader import LabelledPart
 from .trainer import Trainer
 
-__all__ = ["Supernet", "load_supernet", "part_fingerprint", "save_supernet"]
+__all__ = [
+    "FILE",
+    "Supernet",
+    "load_supernet",
+    "part_fingerprint",
+    "save_supernet",
+    "write_supernet",
+]
+
+
+FILE = "supernet.safetensors"
+"""Of the network to be used, in the folder of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +56,7 @@ def save_supernet(trainer: Trainer, path: Path) -> None:
     Raises:
         StoreError: if the disk is full; what was there before stays.
     """
-    from safetensors.torch import save
-
-    meta = {
-        "format": FORMAT,
-        "version": VERSION,
-        "space": trainer.space.spec(),
+    about = {
         "settings": trainer.settings.to_json(),
         "data": {
             "name": trainer.data.name,
@@ -64,9 +71,29 @@ def save_supernet(trainer: Trainer, path: Path) -> None:
         "steps": trainer.plan.steps,
         "macs_passed": trainer.macs_passed,
     }
+    write_supernet(trainer.space, trainer.network, path, about)
+
+
+def write_supernet(
+    space: SearchSpace, network: ElasticNetwork, path: Path, about: Mapping[str, Any]
+) -> None:
+    """Write a network of a space as the file that :func:`load_supernet` reads.
+
+    Args:
+        space: whose network.
+        network: trained.
+        path: of the file.
+        about: plain data about its training.
+
+    Raises:
+        StoreError: if the disk is full; what was there before stays.
+    """
+    from safetensors.torch import save
+
+    meta = {"format": FORMAT, "version": VERSION, "space": space.spec(), **about}
     state = {
         f"net.{name}": t.detach().cpu().clone().contiguous()
-        for name, t in trainer.network.state_dict().items()
+        for name, t in network.state_dict().items()
     }
     write_atomic(path, save(state, metadata={KEY: json.dumps(meta)}))
 
@@ -90,7 +117,7 @@ def load_supernet(path: str | Path) -> Supernet:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        path = path / "supernet.safetensors"
+        path = path / FILE
     if not path.is_file():
         raise InvalidInputError(
             f"no supernet at {path}; give the folder of a run of scholarch train that has been"

@@ -19,7 +19,7 @@ from .checkpoint import restore, save_checkpoint
 from .evaluate import Evaluator
 from .history import HISTORY, history_csv, read_history
 from .loader import LabelledImages
-from .pretrained import save_supernet
+from .pretrained import FILE, save_supernet
 from .settings import TrainSettings
 from .trainer import DivergedError, Trainer
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 LAST = "last.safetensors"
-BEST = "supernet.safetensors"
+BEST = FILE
 
 #: Seconds between checkpoints where no evaluation brings one sooner.
 _EVERY = 300.0

@@ -283,7 +283,8 @@ def test_killed_before_run_json_or_the_store(
 def test_killed_while_writing_the_outputs(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scholarch.search import files, folder, student
+    from scholarch.search import folder, student
+    from scholarch.searchspace import files
 
     whole = find(batch, tmp_path / "whole")
     for last in range(6):

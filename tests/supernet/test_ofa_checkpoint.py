@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from scholarch.cli import main
 from scholarch.searchspace.elastic import ElasticNetwork
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.space import SearchSpace
 from scholarch.supernet.ofa_checkpoint import convert_ofa_state, load_ofa_checkpoint
+from scholarch.supernet.pretrained import load_supernet
 
 State = dict[str, Tensor]
 
@@ -480,3 +482,25 @@ def test_no_code_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     torch.save({"epoch": 3}, tmp_path / "net")
     with pytest.raises(InvalidInputError, match="holds no state dict"):
         load_ofa_checkpoint(space_of("mobilenetv3").supernet(), tmp_path / "net")
+
+
+def test_a_checkpoint_becomes_a_supernet_to_be_searched(
+    v3: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "ofa.pth", tmp_path / "supernet"
+    torch.save({"state_dict": v3}, file)
+    options = ["--classes", str(CLASSES), "--width-mult", str(WIDTH), "--option", "resolution=64"]
+    command = ["import-ofa", str(file), "--out", str(out), *options]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["imported"] == {"file": "ofa.pth", "layout": "OFAMobileNetV3"}
+    found = load_supernet(out)
+    assert found.space.spec() == told["space"]
+    made = space_of("mobilenetv3", width_mult=WIDTH, resolution=64)
+    expected = made.supernet()
+    load_ofa_checkpoint(expected, file)
+    arch = made.sample(1, 0)[0]
+    x = images(64)
+    assert torch.equal(found.network(x, arch), expected.eval()(x, arch))
+    assert main([*command, "--width-mult", "1.0"]) == 2
+    assert "width" in capsys.readouterr().err
