@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .proxies.batch import Batch
     from .proxies.registry import register_proxy
     from .proxies.teacher import Teacher
+    from .refining import refine_student
     from .search.result import SearchResult
     from .search.searchers.base import register_searcher
     from .search.student import Student
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .searchspace.plugins import load_plugin
     from .searchspace.space import SearchSpace, register_space
     from .supernet.factory import create_schedule, list_schedules
+    from .supernet.ofa_checkpoint import import_ofa
     from .supernet.pretrained import load_supernet
     from .supernet.schedule import register_schedule
     from .supernet.settings import TrainSettings
@@ -57,6 +59,8 @@ _HOMES = {
     "searchspace.factory": ("create_space", "list_spaces"),
     "searchspace.space": ("SearchSpace", "register_space"),
     "supernet.factory": ("create_schedule", "list_schedules"),
+    "refining": ("refine_student",),
+    "supernet.ofa_checkpoint": ("import_ofa",),
     "supernet.pretrained": ("load_supernet",),
     "supernet.schedule": ("register_schedule",),
     "supernet.settings": ("TrainSettings",),
@@ -83,6 +87,7 @@ __all__ = [
     "create_schedule",
     "create_space",
     "find_student",
+    "import_ofa",
     "list_benchmarks",
     "list_proxies",
     "list_schedules",
@@ -94,6 +99,7 @@ __all__ = [
     "load_plugin",
     "load_supernet",
     "load_teacher",
+    "refine_student",
     "register_benchmark",
     "register_data",
     "register_proxy",

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ from .cli_options import (
     print_json,
     teacher_of,
 )
+from .cli_train import import_command, train_command
 
 if TYPE_CHECKING:
     from .search.result import SearchResult
@@ -75,6 +76,22 @@ def search_command(
         list[str] | None,
         typer.Option(help="Name a teacher's tap, e.g. final=layer4 or classifier=fc."),
     ] = None,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search on a trained supernet (the folder of scholarch train): by validation"
+            " accuracy with inherited weights, without --space, --proxy and --teacher."
+        ),
+    ] = None,
+    predictor: Annotated[
+        str,
+        typer.Option(
+            help="With --supernet: auto, off, or how many networks to evaluate for a predictor."
+        ),
+    ] = "auto",
+    calibration: Annotated[
+        int, typer.Option(help="With --supernet: training images batch norm is calibrated on.")
+    ] = 2000,
     searcher: Annotated[str, typer.Option(help="scholarch list searchers.")] = "nsga2",
     proxy: Annotated[
         list[str] | None,
@@ -98,6 +115,18 @@ def search_command(
         list[str] | None,
         typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.json; once a device."),
     ] = None,
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            help="supernet: then train the supernet of what survived, search on it, fine-tune."
+        ),
+    ] = None,
+    refine_epochs: Annotated[
+        float | None, typer.Option(help="With --refine: of the supernet. [default: 50]")
+    ] = None,
+    finetune_epochs: Annotated[
+        int | None, typer.Option(help="With --refine: of the pick, 0 for none. [default: 10]")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
     device: Device = "cpu",
     precision: Precision = "float32",
@@ -118,32 +147,49 @@ def search_command(
         tables = _latencies(max_latency, budget)
         load_plugins(plugin)
 
-        from .api import find_student
         from .console import SearchConsole
 
+        epochs = _epochs(refine, refine_epochs, finetune_epochs, supernet)
         with SearchConsole(visible=not (quiet or as_json)) as console:
             guide = teacher_of(teacher, data, weights, untrained, tap)
-            result = find_student(
-                space=space,
-                data=data,
-                teacher=guide,
-                tables=tables,
-                budget=budget,
-                proxies=proxy,
-                searcher=searcher,
-                evaluations=evaluations,
-                seed=seed,
-                batch_size=batch_size,
-                out=out,
-                workers=workers,
-                device=device,
-                precision=precision,
-                command=ctx.obj,
-                progress=console.update,
-            )
+            asked: dict[str, Any] = {
+                "space": space,
+                "data": data,
+                "teacher": guide,
+                "predictor": predictor,
+                "calibration": calibration,
+                "tables": tables,
+                "budget": budget,
+                "proxies": proxy,
+                "searcher": searcher,
+                "evaluations": evaluations,
+                "seed": seed,
+                "batch_size": batch_size,
+                "out": out,
+                "workers": workers,
+                "device": device,
+                "precision": precision,
+                "command": ctx.obj,
+                "progress": console.update,
+            }
+            if refine is None:
+                from .api import find_student
+
+                result = find_student(supernet=supernet, **asked)
+            else:
+                from .refining import refine_student
+
+                refined = refine_student(**asked, **epochs)
     except KeyboardInterrupt:
         interrupted(out)
-    _show(result, quiet, as_json)
+    if refine is None:
+        _show(result, quiet, as_json)
+    elif as_json:
+        print_json(refined.to_json())
+    elif not quiet:
+        from .console_refined import print_refined
+
+        print_refined(refined.told, out)
 
 
 @app.command("score")
@@ -230,6 +276,9 @@ def report_command(
     from .search.result import SearchResult
     from .searchspace.files import write_atomic
 
+    if (folder / "refine.json").is_file():
+        _report_refined(folder, quiet, as_json)
+        return
     result = SearchResult.load(folder)
     write_atomic(folder / REPORT, result.report())
     _show(result, quiet, as_json)
@@ -238,7 +287,7 @@ def report_command(
 @app.command("list")
 def list_command(
     what: Annotated[
-        str, typer.Argument(help="spaces, proxies, searchers, teachers or benchmarks.")
+        str, typer.Argument(help="spaces, proxies, searchers, schedules, teachers or benchmarks.")
     ],
     pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
     plugin: Plugin = None,
@@ -262,6 +311,8 @@ def list_command(
 
 
 app.command("benchmark")(benchmark_command)
+app.command("train")(train_command)
+app.command("import-ofa")(import_command)
 app.add_typer(latency_app)
 
 
@@ -294,6 +345,27 @@ def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
     return {name: bound_amount(name, text) for name, text in texts.items()}
 
 
+def _epochs(
+    refine: str | None, training: float | None, tuning: int | None, supernet: Path | None
+) -> dict[str, Any]:
+    """Epochs of a refined search, where they are given; checks what goes together."""
+    from .searchspace.errors import InvalidInputError
+
+    given = {"refine_epochs": training, "finetune_epochs": tuning}
+    named = {name: value for name, value in given.items() if value is not None}
+    if refine is None and named:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        raise InvalidInputError(f"{words} without --refine; add --refine supernet")
+    if refine not in (None, "supernet"):
+        raise InvalidInputError(f"--refine {refine!r}; there is: supernet")
+    if refine is not None and supernet is not None:
+        raise InvalidInputError(
+            "--refine and --supernet exclude each other: the one trains a supernet, the other"
+            " searches on one that is trained"
+        )
+    return named
+
+
 def _latencies(texts: list[str] | None, budget: dict[str, float]) -> list[str]:
     """Paths of the tables in ``5ms@table.csv``; their bounds go into the budget."""
     from .search.budget import bound_amount
@@ -309,6 +381,23 @@ def _latencies(texts: list[str] | None, budget: dict[str, float]) -> list[str]:
         budget[name] = bound_amount(name, amount)
         paths.append(path)
     return paths
+
+
+def _report_refined(folder: Path, quiet: bool, as_json: bool) -> None:
+    """Write the report of a refined search again."""
+    from .search.refine_report import REPORT, read_refine, refined_html
+    from .search.result import SearchResult
+    from .searchspace.files import write_atomic
+
+    told = read_refine(folder)
+    first, second = (SearchResult.load(folder / name) for name in ("first", "second"))
+    write_atomic(folder / REPORT, refined_html(first, second, told, folder / "supernet"))
+    if as_json:
+        print_json(told)
+    elif not quiet:
+        from .console_refined import print_refined
+
+        print_refined(told, folder)
 
 
 def _show(result: SearchResult, quiet: bool, as_json: bool) -> None:

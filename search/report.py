@@ -36,22 +36,26 @@ def render_report(data: ReportData) -> str:
     curve = growth(data)
     ranks = agreement(scored)
     shares = percentiles(data.candidates)
-    html = environment().get_template("report.html.j2").render(
-        data=data,
-        pick=pick,
-        bounds=_bounds(data, pick),
-        counts=_counts(data, len(scored)),
-        fronts=_fronts(data) if scored else [],
-        growth=_growth(data, curve),
-        stages=stage_view(data.stages),
-        standing=_standing(data, shares),
-        # Of measured accuracies none need be told how well sizes would have done.
-        ranks=None if data.supernet else rank_table(data, scored, ranks),
-        taus=_taus(ranks),
-        few=FEWEST_FOR_TAU,
-        strong=decimal(STRONG_DISAGREEMENT),
-        table=candidate_table(data, shares),
-        most_rows=MOST_ROWS,
+    html = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            pick=pick,
+            bounds=_bounds(data, pick),
+            counts=_counts(data, len(scored)),
+            fronts=_fronts(data) if scored else [],
+            growth=_growth(data, curve),
+            stages=stage_view(data.stages),
+            standing=_standing(data, shares),
+            # Of measured accuracies none need be told how well sizes would have done.
+            ranks=None if data.supernet else rank_table(data, scored, ranks),
+            taus=_taus(ranks),
+            few=FEWEST_FOR_TAU,
+            strong=decimal(STRONG_DISAGREEMENT),
+            table=candidate_table(data, shares),
+            most_rows=MOST_ROWS,
+        )
     )
     # A file name in the command may hold bytes that are no UTF-8: shown escaped.
     return html.encode(errors="backslashreplace").decode()
