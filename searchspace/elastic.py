@@ -1,7 +1,6 @@
-"""Elastic layers and the network that holds every architecture of a space.
+"""The network that holds every architecture of a space, made of elastic layers.
 
-An elastic layer owns the largest weight and slices what an architecture needs. The network
-holds no active architecture: ``net(x, arch)`` takes it as an argument. Its forward is a
+It holds no active architecture: ``net(x, arch)`` takes it as an argument. Its forward is a
 sequence of *steps*, each a hashable description of what is computed; two architectures with
 a common prefix of steps compute the same tensors there, which scoring exploits.
 
@@ -12,16 +11,16 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .architecture import Architecture
 from .channels import ChannelGroup
 from .errors import InvalidInputError
+from .layers import BatchNorm, ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from .trace import Step, Trace
 
 __all__ = [
@@ -39,139 +38,8 @@ __all__ = [
 
 INITS = ("he", "normal")
 
-#: (maps, scale, shift, eps) → maps normalised by the batch.
-BatchNorm = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-
 EMBEDDING_STD = 0.02
 """Of class tokens and positions, as ViTs initialise them (DeiT: Touvron et al., ICML 2021)."""
-
-
-class ElasticConv2d(nn.Module):
-    """A square convolution with "same" padding, sliced in channels and cropped in its kernel.
-
-    A smaller kernel is the centre of the next larger one times a learned matrix, identity at
-    first and shared by all channels, 7 → 5 → 3 one after the other (Cai et al., ICLR 2020,
-    §3.3); the largest kernel never meets a matrix, so it sends them no gradient.
-
-    Args:
-        in_channels: most input channels.
-        out_channels: most output channels; equal to ``in_channels`` where depthwise.
-        kernel: largest side.
-        stride: of the convolution.
-        depthwise: one filter a channel.
-        kernels: every side that can be asked for; default ``kernel`` alone.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int = 1,
-        *,
-        depthwise: bool = False,
-        kernels: Sequence[int] = (),
-    ) -> None:
-        super().__init__()
-        self.stride = stride
-        self.depthwise = depthwise
-        self.sides = sorted({*kernels, kernel}, reverse=True)
-        per_group = 1 if depthwise else in_channels
-        self.weight = nn.Parameter(torch.empty(out_channels, per_group, kernel, kernel))
-        for smaller in self.sides[1:]:
-            self.register_parameter(f"to_{smaller}", nn.Parameter(torch.eye(smaller**2)))
-
-    def slice(self, in_channels: int, out_channels: int, kernel: int | None = None) -> Tensor:
-        """The ``[out, in, k, k]`` weight of a smaller convolution, contiguous.
-
-        Raises:
-            InvalidInputError: if ``kernel`` is none of the sides.
-        """
-        in_channels = 1 if self.depthwise else in_channels
-        weight: Tensor = self.weight
-        if weight.shape[:2] != (out_channels, in_channels):
-            weight = weight[:out_channels, :in_channels]
-        side = self.sides[0]
-        if kernel not in (None, side):
-            if kernel not in self.sides:
-                raise InvalidInputError(f"kernel {kernel} is not one of {self.sides}")
-            for smaller in self.sides[1 : self.sides.index(kernel) + 1]:
-                edge = (side - smaller) // 2
-                centre = weight[:, :, edge : edge + smaller, edge : edge + smaller]
-                rows = centre.reshape(-1, smaller**2) @ getattr(self, f"to_{smaller}").T
-                weight, side = rows.view(out_channels, in_channels, smaller, smaller), smaller
-        return weight.contiguous()
-
-    def forward(
-        self, x: Tensor, out_channels: int, trace: Trace, kernel: int | None = None
-    ) -> Tensor:
-        weight = trace.weight(self.slice(x.shape[1], out_channels, kernel))
-        groups = x.shape[1] if self.depthwise else 1
-        side = weight.shape[-1]
-        out = functional.conv2d(x, weight, None, self.stride, side // 2, groups=groups)
-        return trace.map(out, normed=True)
-
-
-class ElasticBatchNorm2d(nn.Module):
-    """Batch norm whose first ``C`` channels serve an input of ``C`` channels.
-
-    In training mode it normalises by the batch and, where ``track`` is true, moves the
-    running statistics; scoring turns ``track`` off so that no call changes the network, and
-    may put its own ``function`` in the place of torch's.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps = eps
-        self.momentum = momentum
-        self.track = True
-        self.function: BatchNorm | None = None
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        c = x.shape[1]
-        keep = self.track or not self.training
-        if self.function is not None and not keep:
-            return self.function(x, self.weight[:c], self.bias[:c], self.eps)
-        return functional.batch_norm(
-            x,
-            self.running_mean[:c] if keep else None,
-            self.running_var[:c] if keep else None,
-            self.weight[:c],
-            self.bias[:c],
-            self.training,
-            self.momentum,
-            self.eps,
-        )
-
-    def copy_into(self, plain: nn.BatchNorm2d) -> None:
-        """Copy the leading channels into a plain layer."""
-        c = plain.num_features
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            cast(Tensor, getattr(plain, name)).data.copy_(getattr(self, name)[:c])
-
-
-class ElasticLinear(nn.Module):
-    """A linear layer sliced in its input features."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(out_features))
-
-    def slice(self, in_features: int) -> Tensor:
-        """The leading ``[out, in]`` of the weight, contiguous."""
-        # A linear layer on a strided view rounds differently from one on its copy.
-        return self.weight[:, :in_features].contiguous()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.slice(x.shape[1]), self.bias)
 
 
 class ElasticNetwork(nn.Module, abc.ABC):
@@ -189,6 +57,7 @@ class ElasticNetwork(nn.Module, abc.ABC):
     traits: ClassVar[frozenset[str]] = frozenset()
 
     classifier: ElasticLinear
+    _found: tuple[ElasticBatchNorm2d, ...] | None = None
 
     @abc.abstractmethod
     def steps(self, arch: Architecture) -> tuple[Step, ...]:
@@ -251,9 +120,26 @@ class ElasticNetwork(nn.Module, abc.ABC):
             track: whether they do.
             function: what normalises by the batch where they do not; default torch's.
         """
+        for norm in self._norms():
+            if norm.track != track or norm.function is not function:
+                norm.track, norm.function = track, function
+
+    def _norms(self) -> tuple[ElasticBatchNorm2d, ...]:
+        # Walking through all modules takes longer than a small block's forward pass.
+        if self._found is None:
+            self._found = tuple(m for m in self.modules() if isinstance(m, ElasticBatchNorm2d))
+        return self._found
+
+    def sum_in_place(self) -> None:
+        """From now on add slices' gradients to those of the parameters, without autograd.
+
+        For training alone, where each parameter's ``.grad`` is kept and added to: a step takes
+        less time and memory. See :class:`~scholarch.searchspace.leaves.Leaves` for what does
+        not work any more.
+        """
         for module in self.modules():
-            if isinstance(module, ElasticBatchNorm2d):
-                module.track, module.function = track, function
+            if isinstance(module, ElasticConv2d | ElasticBatchNorm2d | ElasticLinear):
+                module.sum_in_place()
 
 
 def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:

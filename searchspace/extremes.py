@@ -48,7 +48,8 @@ def descend(space: SearchSpace, start: Matrix, name: str, *, sign: float = 1.0) 
         around = _neighbours(space, row)
         costs = value(around)
         if float(costs.min()) >= best:
-            return row[None]
+            reached: Matrix = row[None]
+            return reached
         row, best = around[int(costs.argmin())], float(costs.min())
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..elastic import ElasticConv2d, Trace
+from ..leaves import Leaves
 from .mobilenet_config import Block
 from .residual import ConvNorm, ElasticConvNorm
 
@@ -96,6 +97,12 @@ class ElasticPointwise(ElasticConv2d):
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__(in_channels, out_channels, 1)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.bias_leaves: Leaves | None = None
+
+    def sum_in_place(self) -> None:
+        super().sum_in_place()
+        if self.bias is not None:
+            self.bias_leaves = Leaves(self.bias)
 
     def forward(
         self,
@@ -104,8 +111,15 @@ class ElasticPointwise(ElasticConv2d):
         trace: Trace,
         kernel: int | None = None,  # noqa: ARG002 (the base's signature)
     ) -> Tensor:
-        weight = trace.weight(self.slice(x.shape[1], out_channels), normed=False)
         bias = None if self.bias is None else self.bias[:out_channels]
+        if self.leaves is not None and torch.is_grad_enabled():
+            if self.bias_leaves is not None:
+                bias = self.bias_leaves.cut(out_channels)
+            if x.shape[2:] == (1, 1) and not (trace.want_weights or trace.he):
+                # Behind a pool, and there far faster as the linear layer that it is.
+                rows = self.leaves.cut(out_channels, x.shape[1], flat=True)
+                return functional.linear(x.flatten(1), rows, bias)[..., None, None]
+        weight = trace.weight(self.slice(x.shape[1], out_channels), normed=False)
         return functional.conv2d(x, weight, bias)
 
     def copy_into(self, plain: nn.Conv2d) -> None:
