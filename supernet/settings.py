@@ -40,8 +40,10 @@ class TrainSettings:
         external: whether networks learn an external teacher's answers in place of the
             largest's.
         precision: of convolutions and linear layers, ``"float32"`` or ``"bfloat16"``; batch
-            norm's statistics, losses and weights stay in float32.
-        compile: compile the network block by block.
+            norm's statistics, losses and weights stay in float32. float16 is not offered:
+            bfloat16 has float32's range, so that no loss has to be scaled.
+        compile: compile the network step by step, see
+            :class:`~scholarch.supernet.compiled.CompiledSteps`.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         seed: of everything random.
         evaluations: how often networks are evaluated on the validation part, evenly spread.
