@@ -90,13 +90,13 @@ def test_losses_are_taken_in_float32(
     data: DataSet, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those from labels and those from the largest network's answers."""
-    from scholarch.supernet import objective, trainer
+    from scholarch.supernet import losses, objective
 
     seen: list[torch.dtype] = []
     entropy = objective.cross_entropy
     runner = _trainer(data, "bfloat16", device)
     name = runner.schedule.divergence
-    divergence = trainer.DIVERGENCES[name]
+    divergence = losses.DIVERGENCES[name]
 
     def from_labels(logits: Tensor, *rest: Any) -> Tensor:
         seen.append(logits.dtype)
@@ -107,7 +107,7 @@ def test_losses_are_taken_in_float32(
         return divergence(student, teacher, temperature)
 
     monkeypatch.setattr(objective, "cross_entropy", from_labels)
-    monkeypatch.setitem(trainer.DIVERGENCES, name, from_teacher)
+    monkeypatch.setitem(losses.DIVERGENCES, name, from_teacher)
     runner.step()
     assert len(seen) == 1 + 3 * 2
     assert {*seen} == {torch.float32}
