@@ -22,7 +22,7 @@ class TrainSettings:
     """Everything but the space, the data and the teacher.
 
     Attributes:
-        schedule: registered name, see :func:`~scholarch.supernet.schedule.list_schedules`.
+        schedule: registered name, see :func:`~scholarch.supernet.factory.list_schedules`.
         options: of the schedule.
         epochs: how long, in passes over the training part; default 50 where ``macs`` is not
             given either.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path  # noqa: F401 (annotations of inherited fields are read here)
 from typing import Any
 
 from ..searchspace.architecture import Architecture
+from ..searchspace.elastic import ElasticNetwork  # noqa: F401 (likewise)
+from ..searchspace.space import SearchSpace  # noqa: F401 (likewise)
 from .folder import CURVES, TRAIN
 from .history import HISTORY
 from .pretrained import Supernet
