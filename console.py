@@ -152,7 +152,7 @@ def print_result(result: SearchResult) -> None:
     proxies = [name for name in proxies if name != score]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    table.add_column("architecture", no_wrap=True, min_width=16)
+    table.add_column("architecture", no_wrap=True, min_width=16, max_width=44)
     sizes = [name for name in SIZE_AXES if name in result.settings.costs]
     for name in (score, *sizes, *proxies):
         table.add_column(name.replace("-", "\n"), justify="right")
