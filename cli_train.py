@@ -97,9 +97,7 @@ def train_command(
     load_plugins(plugin)
     try:
         given = _settings(epochs, max_passed_macs, setting)
-        options = options_of(option)
-        if width_mult is not None:
-            options["width_mult"] = width_mult
+        options = _space_options(option, width_mult)
         if weights is not None and teacher is None:
             raise InvalidInputError(
                 f"--weights {weights} describes a teacher; name it with --teacher"
@@ -150,6 +148,10 @@ def train_command(
         print_trained(trained, data)
 
 
+def _space_options(option: list[str] | None, width_mult: float | None) -> dict[str, Any]:
+    return options_of(option) | ({} if width_mult is None else {"width_mult": width_mult})
+
+
 def _settings(
     epochs: float | None, max_passed_macs: str | None, setting: list[str] | None
 ) -> dict[str, Any]:
@@ -193,9 +195,7 @@ def import_command(
     """Make a once-for-all checkpoint (OFA, CompOFA) a supernet that can be searched."""
     from .supernet.ofa_checkpoint import import_ofa
 
-    options = options_of(option)
-    if width_mult is not None:
-        options["width_mult"] = width_mult
+    options = _space_options(option, width_mult)
     found = import_ofa(file, out=out, space=space, num_classes=classes, **options)
     if as_json:
         print_json({"supernet": str(found.path), "space": found.space.spec(), **found.about})

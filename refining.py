@@ -25,12 +25,12 @@ from .search.run import Progress
 from .search.student import Student, TrainedWeights
 from .search.survivors import Survivor, survivors
 from .searchspace.errors import InvalidInputError
-from .searchspace.files import held, make_folder, write_atomic
+from .searchspace.files import held, make_folder, refuse_strangers, write_atomic
 from .searchspace.latency import load_table
 from .searchspace.narrow import narrow
 from .searchspace.space import SearchSpace
-from .supernet.evaluate import accuracy
-from .supernet.finetune import Finetuned, FinetuneSettings, finetune, part_batches
+from .supernet.evaluate import accuracy, part_batches
+from .supernet.finetune import Finetuned, FinetuneSettings, finetune
 from .supernet.session import Progress as TrainProgress
 from .supernet.trained import TrainedSupernet
 from .training import train_supernet
@@ -246,12 +246,7 @@ def _admit(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     path = folder / REFINE
     if not path.exists():
-        strangers = sorted(item.name for item in folder.iterdir() if item.name[0] != ".")
-        if strangers:
-            raise InvalidInputError(
-                f"{folder} is not empty ({', '.join(strangers[:3])}) and holds no refined search;"
-                " choose another --out"
-            )
+        refuse_strangers(folder, "refined search")
         return {}
     try:
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
-from ..searchspace.files import held, make_folder, write_atomic
+from ..searchspace.files import held, make_folder, refuse_strangers, write_atomic
 from ..searchspace.space import SearchSpace
 from .outcome import SearchOutcome
 from .run import collect
@@ -128,12 +128,7 @@ def open_folder(folder: Path, settings: RunSettings, info: dict[str, Any]) -> It
 def _admit(folder: Path, settings: RunSettings, evaluations: int) -> dict[str, Any]:
     """``run.json`` of the run that goes on here; empty where the folder is new."""
     if not (folder / RUN).exists():
-        strangers = [item.name for item in folder.iterdir() if not item.name.startswith(".")]
-        if strangers:
-            raise InvalidInputError(
-                f"{folder} is not empty ({', '.join(sorted(strangers)[:3])}) and holds no run;"
-                " choose another --out"
-            )
+        refuse_strangers(folder, "run")
         return {}
     before = read_run(folder)
     differences = _settings(folder, before).differences(settings)

@@ -18,8 +18,8 @@ from ..proxies.score_table import CandidateScore, reason_of
 from ..searchspace.architecture import Architecture
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..supernet.evaluate import Evaluator, accuracy
-from ..supernet.loader import LabelledImages
-from ..supernet.pretrained import Supernet, part_fingerprint
+from ..supernet.loader import LabelledImages, part_fingerprint
+from ..supernet.pretrained import Supernet
 from .budget import Budget
 from .domain import Domain
 from .find import REFERENCE_SIZE, conduct

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import StoreError
+from .errors import InvalidInputError, StoreError
 
-__all__ = ["held", "make_folder", "write_atomic"]
+__all__ = ["held", "make_folder", "refuse_strangers", "write_atomic"]
 
 _LOCK = ".lock"
 
@@ -81,3 +81,21 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def refuse_strangers(folder: Path, what: str) -> None:
+    """Refuse a folder that holds anything but hidden files, before anything is written there.
+
+    Args:
+        folder: that exists.
+        what: of which there is none in it, for the message.
+
+    Raises:
+        InvalidInputError: naming the first few.
+    """
+    strangers = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+    if strangers:
+        raise InvalidInputError(
+            f"{folder} is not empty ({', '.join(strangers[:3])}) and holds no {what}; choose"
+            " another --out"
+        )

@@ -52,7 +52,7 @@ class StepCosts:
         encode = drawer.space.encode
         self._largest = float(drawer.macs(encode([drawer.largest]))[0])
         self._smallest = float(drawer.macs(encode([drawer.smallest]))[0])
-        # A teacher whose cost cannot be counted costs nothing here; run.json says so.
+        # A teacher whose cost cannot be counted counts for nothing.
         self._external = float((teacher.macs if teacher is not None else None) or 0)
         self._counted = 0.0
         self._pending: list[tuple[Architecture, int]] = []

@@ -13,12 +13,12 @@ from ..searchspace.errors import InvalidInputError
 from .calibrate import calibrate
 from .loader import LabelledImages, LabelledPart, batches, normalise
 
-__all__ = ["PARTS", "Evaluator", "accuracy"]
+__all__ = ["BATCH", "PARTS", "Evaluator", "accuracy", "part_batches", "part_of"]
 
 PARTS = ("val", "test", "train")
 
 #: Images of a calibrating and of an evaluating pass; once-for-all's batch (Cai et al., code).
-_BATCH = 200
+BATCH = 200
 
 
 class Evaluator:
@@ -57,7 +57,7 @@ class Evaluator:
         self._calibration = [
             self._normalised(images)
             for images, _ in batches(
-                data.train, _BATCH, limit=calibration, seed=0, device=self.device
+                data.train, BATCH, limit=calibration, seed=0, device=self.device
             )
         ]
         self._parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -96,17 +96,47 @@ class Evaluator:
 
     def batches(self, part: str) -> list[tuple[Tensor, Tensor]]:
         """Normalised images and labels of a part; the same for every architecture."""
-        if part not in PARTS:
-            raise InvalidInputError(f"part {part!r}; one of {', '.join(PARTS)}")
         if part not in self._parts:
-            chosen: LabelledPart = getattr(self.data, part)
-            if not len(chosen.labels):
-                raise InvalidInputError(f"data {self.data.name!r} has no {part} images")
-            self._parts[part] = [
-                (self._normalised(images), labels)
-                for images, labels in batches(chosen, _BATCH, limit=self._limit, device=self.device)
-            ]
+            self._parts[part] = part_batches(self.data, part, limit=self._limit, device=self.device)
         return self._parts[part]
+
+
+def part_of(data: LabelledImages, part: str) -> LabelledPart:
+    """A part of a data set by its name.
+
+    Raises:
+        InvalidInputError: if there is no such part or it is empty.
+    """
+    if part not in PARTS:
+        raise InvalidInputError(f"part {part!r}; one of {', '.join(PARTS)}")
+    chosen: LabelledPart = getattr(data, part)
+    if not len(chosen.labels):
+        raise InvalidInputError(f"data {data.name!r} has no {part} images")
+    return chosen
+
+
+def part_batches(
+    data: LabelledImages,
+    part: str,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+) -> list[tuple[Tensor, Tensor]]:
+    """Normalised images and labels of a part, batch by batch.
+
+    Args:
+        data: images.
+        part: one of :data:`PARTS`.
+        limit: use at most so many images; ``None``: all.
+        device: where they come to lie.
+
+    Raises:
+        InvalidInputError: if there is no such part or it is empty.
+    """
+    return [
+        (normalise(images, data.mean, data.std), labels)
+        for images, labels in batches(part_of(data, part), BATCH, limit=limit, device=device)
+    ]
 
 
 def accuracy(network: nn.Module, parts: Sequence[tuple[Tensor, Tensor]]) -> float:

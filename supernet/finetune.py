@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.files import write_atomic
 from .augment import augment_for
-from .evaluate import PARTS, accuracy
-from .loader import LabelledImages, Loader, batches, normalise
+from .evaluate import accuracy, part_batches
+from .loader import LabelledImages, Loader, normalise
 from .losses import cross_entropy
 from .trainer import DivergedError
 
-__all__ = ["FinetuneSettings", "Finetuned", "finetune", "part_batches"]
+__all__ = ["FinetuneSettings", "Finetuned", "finetune"]
 
-_BATCH = 200
 _FORMAT = "scholarch-finetune"
 
 
@@ -116,7 +115,7 @@ def finetune(
     """
     place = torch.device(device)
     network = network.to(place)
-    val = part_batches(data, "val", place)
+    val = part_batches(data, "val", device=place)
     before = accuracy(network.eval(), val)
     if not settings.epochs:
         return Finetuned(network.cpu(), before, math.nan)
@@ -227,20 +226,3 @@ class _Run:
 
     def _said(self) -> str:
         return json.dumps(asdict(self._settings), sort_keys=True)
-
-
-def part_batches(
-    data: LabelledImages, part: str, device: torch.device | str = "cpu"
-) -> list[tuple[Tensor, Tensor]]:
-    """Normalised images and labels of a part.
-
-    Raises:
-        InvalidInputError: if there is no such part or it is empty.
-    """
-    if part not in PARTS:
-        raise InvalidInputError(f"part {part!r}; one of {', '.join(PARTS)}")
-    chosen = getattr(data, part)
-    return [
-        (normalise(images, data.mean, data.std), labels)
-        for images, labels in batches(chosen, _BATCH, device=device)
-    ]

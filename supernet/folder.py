@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import InvalidInputError
-from ..searchspace.files import write_atomic
+from ..searchspace.files import refuse_strangers, write_atomic
 from .session import BEST, LAST
 
 __all__ = ["CURVES", "TRAIN", "admit", "read_train", "write_train"]
@@ -72,12 +72,7 @@ def admit(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> dict[str, 
     if not folder.is_dir():
         return {}
     if not (folder / TRAIN).exists():
-        strangers = sorted(item.name for item in folder.iterdir() if item.name[0] != ".")
-        if strangers:
-            raise InvalidInputError(
-                f"{folder} is not empty ({', '.join(strangers[:3])}) and holds no training run;"
-                " choose another --out"
-            )
+        refuse_strangers(folder, "training run")
         return {}
     before = read_train(folder)
     if not (folder / LAST).exists():

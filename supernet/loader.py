@@ -6,6 +6,7 @@ is drawn again from ``(seed, epoch)`` where a run is taken up.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..searchspace.errors import InvalidInputError
 from .augment import Augment, augment_generator
 
-__all__ = ["LabelledImages", "LabelledPart", "Loader", "batches", "normalise"]
+__all__ = ["LabelledImages", "LabelledPart", "Loader", "batches", "normalise", "part_fingerprint"]
 
 
 class LabelledPart(Protocol):
@@ -195,6 +196,14 @@ def batches(
     if seed is not None:
         order = np.random.default_rng(seed).permutation(available)[:used]
     return _in_order(part, order, size, torch.device(device))
+
+
+def part_fingerprint(part: LabelledPart) -> str:
+    """Hash of a part's pixels and labels, 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr(part.images.shape).encode())
+    digest.update(part.images.tobytes())
+    digest.update(part.labels.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

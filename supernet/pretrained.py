@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ from ..searchspace.factory import create_space
 from ..searchspace.files import write_atomic
 from ..searchspace.space import SearchSpace
 from .checkpoint import FORMAT, KEY, VERSION, load_network, read_checkpoint
-from .loader import LabelledPart
 from .trainer import Trainer
 
 __all__ = [
     "FILE",
     "Supernet",
     "load_supernet",
-    "part_fingerprint",
     "save_supernet",
     "write_supernet",
 ]
@@ -64,8 +61,7 @@ def save_supernet(trainer: Trainer, path: Path) -> None:
             "std": list(trainer.data.std),
             "resolution": trainer.data.resolution,
             # Who searches has to choose on images that nothing was trained on.
-            "train": part_fingerprint(trainer.data.train),
-            "val": part_fingerprint(trainer.data.val),
+            **trainer.fingerprints,
         },
         "next_step": trainer.next_step,
         "steps": trainer.plan.steps,
@@ -96,14 +92,6 @@ def write_supernet(
         for name, t in network.state_dict().items()
     }
     write_atomic(path, save(state, metadata={KEY: json.dumps(meta)}))
-
-
-def part_fingerprint(part: LabelledPart) -> str:
-    """Hash of a part's pixels and labels, 16 hexadecimal digits."""
-    digest = hashlib.sha256(repr(part.images.shape).encode())
-    digest.update(part.images.tobytes())
-    digest.update(part.labels.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def load_supernet(path: str | Path) -> Supernet:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..searchspace.architecture import Architecture
 from ..searchspace.errors import InvalidInputError
@@ -194,7 +193,7 @@ class TrainingRun:
                 self._evaluate(log.phase, log.lr)
                 since = time.perf_counter()  # what is trained is timed, not what is looked at
             if keep:
-                self._save()
+                self.save()
                 saved = time.perf_counter()
             if self._progress is not None:
                 self._progress(
@@ -212,11 +211,10 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write a checkpoint now, e.g. because the user stops the run."""
-        self._save()
-
-    def values(self) -> Tensor | None:
-        """What is evaluated in place of the trained weights: their average, if there is one."""
-        return self.trainer.average
+        # Nobody waits for the others here: it is the first rank's clock that says when.
+        if self.folder is not None and self.trainer.world.leads:
+            save_checkpoint(self.trainer, self.folder / LAST, state=self._state.to_json())
+            write_atomic(self.folder / HISTORY, history_csv(self._state.history))
 
     def _evaluate(self, phase: str, lr: float) -> None:
         trainer, state = self.trainer, self._state
@@ -248,7 +246,7 @@ class TrainingRun:
     def _accuracies(self) -> list[float]:
         """The landmarks' on the validation part, in [0, 1]."""
         trainer = self.trainer
-        with trainer.flat.holding(self.values()):
+        with trainer.evaluated():
             evaluator = Evaluator(
                 trainer.network,
                 trainer.data,
@@ -262,14 +260,8 @@ class TrainingRun:
     def _keep(self) -> None:
         """Write the network as it is now as the one to be used."""
         if self.folder is not None and self.trainer.world.leads:
-            with self.trainer.flat.holding(self.values()):
+            with self.trainer.evaluated():
                 save_supernet(self.trainer, self.folder / BEST)
-
-    def _save(self) -> None:
-        # Nobody waits for the others here: it is the first rank's clock that says when.
-        if self.folder is not None and self.trainer.world.leads:
-            save_checkpoint(self.trainer, self.folder / LAST, state=self._state.to_json())
-            write_atomic(self.folder / HISTORY, history_csv(self._state.history))
 
     def _left(self) -> str:
         if self.folder is None or not (self.folder / LAST).exists():

@@ -9,8 +9,9 @@ run that is taken up again repeats what it would have done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from .cost import StepCosts
 from .draw import Drawer
 from .factory import create_schedule
 from .flat import FlatNetwork
-from .loader import LabelledImages, Loader, normalise
+from .loader import LabelledImages, Loader, normalise, part_fingerprint
 from .plan import Place, Plan
 from .schedule import Schedule
 from .settings import TrainSettings
@@ -231,6 +232,15 @@ class Trainer:
             # As many steps as there were, at most: the start is forgotten early.
             decay = min(self.schedule.average, (1 + self.next_step) / (10 + self.next_step))
             self.average.lerp_(self.flat.values, 1.0 - decay)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """While it lasts the network is what is evaluated: the average, if there is one."""
+        return self.flat.holding(self.average)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the training and the validation part; taken once, they are megabytes."""
+        return {name: part_fingerprint(getattr(self.data, name)) for name in ("train", "val")}
 
     # ------------------------------------------------------------------ forward passes
 

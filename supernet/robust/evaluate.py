@@ -17,8 +17,8 @@ from torch import Tensor
 from ...searchspace.architecture import Architecture
 from ...searchspace.elastic import ElasticNetwork
 from ...searchspace.errors import InvalidInputError
-from ..evaluate import _BATCH, PARTS, Evaluator
-from ..loader import LabelledImages, LabelledPart, batches
+from ..evaluate import BATCH, Evaluator, part_of
+from ..loader import LabelledImages, batches
 from .attack import Forward, pgd
 from .strength import Attack
 
@@ -127,13 +127,9 @@ class RobustEvaluator(Evaluator):
         Raises:
             InvalidInputError: if there is no such part or it is empty.
         """
-        if part not in PARTS:
-            raise InvalidInputError(f"part {part!r}; one of {', '.join(PARTS)}")
         if part not in self._raw:
-            chosen: LabelledPart = getattr(self.data, part)
-            if not len(chosen.labels):
-                raise InvalidInputError(f"data {self.data.name!r} has no {part} images")
-            self._raw[part] = list(batches(chosen, _BATCH, limit=self._limit, device=self.device))
+            chosen = part_of(self.data, part)
+            self._raw[part] = list(batches(chosen, BATCH, limit=self._limit, device=self.device))
         return self._raw[part]
 
 

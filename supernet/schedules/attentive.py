@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from ..schedule import Pass, Phase, Schedule, register_schedule
+from .sandwich import sandwich_passes
 
 __all__: list[str] = []
 
 
 def _attentive(name: str, draw: str, random: int, candidates: int) -> Schedule:
-    passes = (
-        Pass("largest", labels=1.0),
-        Pass("smallest", soft=1.0),
-        Pass(draw, random, soft=1.0, candidates=candidates),
-    )
+    passes = sandwich_passes(Pass(draw, random, soft=1.0, candidates=candidates))
     reference = "AttentiveNAS: Wang et al., CVPR 2021, §3.3"
     return Schedule(name, (Phase(name, 1.0, passes),), reference=reference)
 
@@ -46,11 +43,7 @@ def alpha(*, random: int = 2) -> Schedule:
     Args:
         random: architectures drawn a step.
     """
-    passes = (
-        Pass("largest", labels=1.0),
-        Pass("smallest", soft=1.0),
-        Pass("random", random, soft=1.0),
-    )
+    passes = sandwich_passes(Pass("random", random, soft=1.0))
     return Schedule(
         "alpha",
         (Phase("sandwich", 1.0, passes),),

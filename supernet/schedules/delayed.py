@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...searchspace.errors import InvalidInputError
 from ..schedule import Pass, Phase, Schedule, register_schedule
+from .sandwich import sandwich_passes
 
 __all__: list[str] = []
 
@@ -56,11 +57,8 @@ def deps_released(*, warmup: float = 0.5, ramp: float = _RAMP, random: int = 2) 
 
 def _together(random: int, draw: str, labels: float) -> tuple[Pass, ...]:
     """The passes of a step in which all networks learn."""
-    return (
-        Pass("largest", labels=1.0),
-        Pass("smallest", labels=labels, soft=1.0),
-        *((Pass(draw, random, labels=labels, soft=1.0),) if random else ()),
-    )
+    between = (Pass(draw, random, labels=labels, soft=1.0),) if random else ()
+    return sandwich_passes(*between, labels=labels)
 
 
 def _delayed(
