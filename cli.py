@@ -7,9 +7,8 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,15 +21,12 @@ from .cli_options import (
     Precision,
     Quiet,
     finite,
-    interrupted,
     load_plugins,
     print_json,
     teacher_of,
 )
+from .cli_search import search_command, show_result
 from .cli_train import import_command, train_command
-
-if TYPE_CHECKING:
-    from .search.result import SearchResult
 
 __all__ = ["app", "main"]
 
@@ -56,140 +52,7 @@ def _root(
         raise typer.Exit
 
 
-@app.command("search")
-def search_command(
-    ctx: typer.Context,
-    data: Annotated[str, typer.Option(help="digits, a .npz, or a folder: images, CIFAR, IDX, HF.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
-    space: Annotated[
-        str | None,
-        typer.Option(help="scholarch list spaces. [default: derived from the teacher]"),
-    ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Teacher: scholarch list teachers, a timm name, a file.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Let the teacher's weights be random.")
-    ] = False,
-    tap: Annotated[
-        list[str] | None,
-        typer.Option(help="Name a teacher's tap, e.g. final=layer4 or classifier=fc."),
-    ] = None,
-    supernet: Annotated[
-        Path | None,
-        typer.Option(
-            help="Search on a trained supernet (the folder of scholarch train): by validation"
-            " accuracy with inherited weights, without --space, --proxy and --teacher."
-        ),
-    ] = None,
-    predictor: Annotated[
-        str,
-        typer.Option(
-            help="With --supernet: auto, off, or how many networks to evaluate for a predictor."
-        ),
-    ] = "auto",
-    calibration: Annotated[
-        int, typer.Option(help="With --supernet: training images batch norm is calibrated on.")
-    ] = 2000,
-    searcher: Annotated[str, typer.Option(help="scholarch list searchers.")] = "nsga2",
-    proxy: Annotated[
-        list[str] | None,
-        typer.Option(help="What to maximise; several: the sum of log-ranks. [default: ensemble]"),
-    ] = None,
-    evaluations: Annotated[int, typer.Option(help="Distinct architectures to evaluate.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
-    max_params: Annotated[str | None, typer.Option(help="Parameters, e.g. 2M.")] = None,
-    max_macs: Annotated[
-        str | None, typer.Option(help="Multiply-accumulates of one image, e.g. 50M.")
-    ] = None,
-    max_flops: Annotated[str | None, typer.Option(help="FLOPs = 2 x MACs, e.g. 100M.")] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(help="Peak activation memory of one image in bytes, e.g. 1M.")
-    ] = None,
-    max_weights: Annotated[
-        str | None, typer.Option(help="Bytes of all parameters in float32, e.g. 4M.")
-    ] = None,
-    max_latency: Annotated[
-        list[str] | None,
-        typer.Option(help="Milliseconds by a table, e.g. 5ms@pixel3.json; once a device."),
-    ] = None,
-    refine: Annotated[
-        str | None,
-        typer.Option(
-            help="supernet: then train the supernet of what survived, search on it, fine-tune."
-        ),
-    ] = None,
-    refine_epochs: Annotated[
-        float | None, typer.Option(help="With --refine: of the supernet. [default: 50]")
-    ] = None,
-    finetune_epochs: Annotated[
-        int | None, typer.Option(help="With --refine: of the pick, 0 for none. [default: 10]")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
-    device: Device = "cpu",
-    precision: Precision = "float32",
-    plugin: Plugin = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Search a space for the Pareto-optimal students of a teacher under a budget."""
-    bounds = {
-        "params": max_params,
-        "macs": max_macs,
-        "flops": max_flops,
-        "peak_memory": max_memory,
-        "weight_memory": max_weights,
-    }
-    try:
-        budget = _amounts({name: text for name, text in bounds.items() if text is not None})
-        tables = _latencies(max_latency, budget)
-        load_plugins(plugin)
-
-        from .console import SearchConsole
-
-        epochs = _epochs(refine, refine_epochs, finetune_epochs, supernet)
-        with SearchConsole(visible=not (quiet or as_json)) as console:
-            guide = teacher_of(teacher, data, weights, untrained, tap)
-            asked: dict[str, Any] = {
-                "space": space,
-                "data": data,
-                "teacher": guide,
-                "predictor": predictor,
-                "calibration": calibration,
-                "tables": tables,
-                "budget": budget,
-                "proxies": proxy,
-                "searcher": searcher,
-                "evaluations": evaluations,
-                "seed": seed,
-                "batch_size": batch_size,
-                "out": out,
-                "workers": workers,
-                "device": device,
-                "precision": precision,
-                "command": ctx.obj,
-                "progress": console.update,
-            }
-            if refine is None:
-                from .api import find_student
-
-                result = find_student(supernet=supernet, **asked)
-            else:
-                from .refining import refine_student
-
-                refined = refine_student(**asked, **epochs)
-    except KeyboardInterrupt:
-        interrupted(out)
-    if refine is None:
-        _show(result, quiet, as_json)
-    elif as_json:
-        print_json(refined.to_json())
-    elif not quiet:
-        from .console_refined import print_refined
-
-        print_refined(refined.told, out)
+app.command("search")(search_command)
 
 
 @app.command("score")
@@ -281,7 +144,7 @@ def report_command(
         return
     result = SearchResult.load(folder)
     write_atomic(folder / REPORT, result.report())
-    _show(result, quiet, as_json)
+    show_result(result, quiet, as_json)
 
 
 @app.command("list")
@@ -339,50 +202,6 @@ def conformance_command(
 # ---------------------------------------------------------------------- helpers
 
 
-def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
-    from .search.budget import bound_amount
-
-    return {name: bound_amount(name, text) for name, text in texts.items()}
-
-
-def _epochs(
-    refine: str | None, training: float | None, tuning: int | None, supernet: Path | None
-) -> dict[str, Any]:
-    """Epochs of a refined search, where they are given; checks what goes together."""
-    from .searchspace.errors import InvalidInputError
-
-    given = {"refine_epochs": training, "finetune_epochs": tuning}
-    named = {name: value for name, value in given.items() if value is not None}
-    if refine is None and named:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in named)
-        raise InvalidInputError(f"{words} without --refine; add --refine supernet")
-    if refine not in (None, "supernet"):
-        raise InvalidInputError(f"--refine {refine!r}; there is: supernet")
-    if refine is not None and supernet is not None:
-        raise InvalidInputError(
-            "--refine and --supernet exclude each other: the one trains a supernet, the other"
-            " searches on one that is trained"
-        )
-    return named
-
-
-def _latencies(texts: list[str] | None, budget: dict[str, float]) -> list[str]:
-    """Paths of the tables in ``5ms@table.csv``; their bounds go into the budget."""
-    from .search.budget import bound_amount
-    from .searchspace.errors import InvalidInputError
-    from .searchspace.latency import device_of
-
-    paths: list[str] = []
-    for text in texts or ():
-        amount, at, path = text.partition("@")
-        if not at or not path:
-            raise InvalidInputError(f"--max-latency {text!r}; write TIME@TABLE, e.g. 5ms@cpu.csv")
-        name = f"latency:{device_of(path)}"
-        budget[name] = bound_amount(name, amount)
-        paths.append(path)
-    return paths
-
-
 def _report_refined(folder: Path, quiet: bool, as_json: bool) -> None:
     """Write the report of a refined search again."""
     from .search.refine_report import REPORT, read_refine, refined_html
@@ -398,17 +217,6 @@ def _report_refined(folder: Path, quiet: bool, as_json: bool) -> None:
         from .console_refined import print_refined
 
         print_refined(told, folder)
-
-
-def _show(result: SearchResult, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        print_json(result.to_json())
-    elif not quiet:
-        from .console import print_result
-
-        print_result(result)
-    if result.pick is None:
-        result.best  # noqa: B018  (raises, with the reasons)
 
 
 def _usage_problems() -> type[Exception]:
