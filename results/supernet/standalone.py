@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("train", "inherit", "table"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--macs", type=float, default=bench_s.MACS, help="of the supernet's run")
     parser.add_argument("--runs", type=Path, default=RUNS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -98,7 +99,7 @@ def main() -> None:
         return
     data = bench_s.fashion_mnist()
     for seed in range(given.seeds):
-        trainer = bench_s.trainer_of(data, "delayed", seed)
+        trainer = bench_s.trainer_of(data, "delayed", seed, macs=given.macs)
         archs = architectures(trainer)
         if given.what == "inherit":
             if done(given.runs, "inherited", seed, archs[0].text):
