@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..searchspace.errors import InvalidInputError
 from .batch import Batch
-from .layouts import as_map
 from .recorder import watch
-from .tap_finder import TapPlan, classifier_weight
+from .tap_finder import TapPlan
+from .tap_reader import calls_of, read_taps
 from .taps import Taps
 
 __all__ = ["FORWARD_ERRORS", "Teacher", "batch_statistics", "first_line"]
@@ -94,23 +94,19 @@ class Teacher:
         """
         images = self.prepare(batch)
         plan = self.plan
-        wanted = {plan.final, *plan.stages, *([plan.classifier] if plan.classifier else [])}
         try:
             with batch_statistics(self.module, not self.trained):
-                outputs, inputs = watch(self.module, images, wanted, [plan.classifier or ""])
+                outputs, inputs = watch(
+                    self.module, images, calls_of(plan), [plan.classifier or ""]
+                )
         except FORWARD_ERRORS as error:
             raise InvalidInputError(
                 f"teacher {self.name!r} does not run on images {list(images.shape[1:])}:"
                 f" {first_line(error)}; its side in pixels can be given as resize"
             ) from error
         size = (int(images.shape[2]), int(images.shape[3]))
-        maps = {label: self._map(label, outputs, size) for label in (*plan.stages, plan.final)}
-        stages = tuple(maps[label] for label in plan.stages)
-        final = maps[plan.final]
-        if final.shape[2] * final.shape[3] == 1:
-            final = next((s for s in reversed(stages) if s.shape[2] * s.shape[3] > 1), final)
-        taps = self._with_classifier(stages, final, outputs, inputs)
-        if not all(bool(t.isfinite().all()) for t in (*stages, final, taps.pooled)):
+        taps = read_taps(self.module, plan, outputs, inputs, size, f"teacher {self.name!r}")
+        if not all(bool(t.isfinite().all()) for t in (*taps.stages, taps.final_map, taps.pooled)):
             raise InvalidInputError(
                 f"teacher {self.name!r} gives values that are not finite on batch"
                 f" {batch.name!r}; check its weights and its mean and std"
@@ -138,34 +134,6 @@ class Teacher:
         shape = (1, -1, 1, 1)
         mu, sigma = (torch.tensor(t, device=images.device).view(shape) for t in (mean, std))
         return (images - mu) / sigma
-
-    def _map(self, label: str, outputs: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-        output = outputs.get(label)
-        found = None if output is None else as_map(output, size)
-        if found is None:
-            raise InvalidInputError(
-                f"tap {label!r} of teacher {self.name!r} gives no feature map for images of"
-                f" {size[0]}x{size[1]} pixels"
-            )
-        return found
-
-    def _with_classifier(
-        self,
-        stages: tuple[Tensor, ...],
-        final: Tensor,
-        outputs: dict[str, Tensor],
-        inputs: dict[str, Tensor],
-    ) -> Taps:
-        label = self.plan.classifier
-        if label is None:
-            return Taps(stages, final, final.mean(dim=(2, 3)))
-        module = self.module.get_submodule(label.split("#")[0])
-        weight = classifier_weight(module)
-        if weight is None or label not in inputs:
-            raise InvalidInputError(f"teacher {self.name!r} has no classifier {label!r}")
-        is_conv = not isinstance(module, nn.Linear)
-        pooled, logits = (_vector(t, is_conv) for t in (inputs[label], outputs[label]))
-        return Taps(stages, final, pooled, logits, weight)
 
     @property
     def params(self) -> int:
@@ -197,13 +165,6 @@ class Teacher:
                 flat = value.detach().contiguous().reshape(-1)
                 digest.update(flat.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-def _vector(x: Tensor, is_conv: bool) -> Tensor:
-    """``[B, F]`` of a classifier's input or output, averaged over what is neither."""
-    if x.dim() == 2:
-        return x
-    return x.flatten(2).mean(dim=2) if is_conv else x.flatten(1, -2).mean(dim=1)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from ..searchspace.errors import ScholarchError
+from .solo import SoloNetwork
 
-__all__ = ["CompiledSteps", "CompilerError"]
+__all__ = ["CompiledSteps", "CompilerError", "compiled"]
 
 _RunStep = Callable[[ElasticNetwork, Step, Tensor], Tensor]
 
@@ -82,6 +83,11 @@ class CompiledSteps:
             found = torch.compile(own, backend=self.backend, dynamic=False)
             self._steps[step] = found
         return found
+
+
+def compiled(network: ElasticNetwork) -> Callable[[Tensor, Architecture], Tensor]:
+    """A network's compiled forward pass: step by step, or whole where it is one plain network."""
+    return network.compiled() if isinstance(network, SoloNetwork) else CompiledSteps(network)
 
 
 def _run(network: ElasticNetwork, step: Step, x: Tensor) -> Tensor:

@@ -105,8 +105,11 @@ class StepCosts:
 
     def count_teacher(self, source: str) -> None:
         """Count a teacher's forward pass over one batch on one rank."""
-        each = self._external if source == "external" else self._largest
-        self._counted += each * self._scale
+        self.count_passed(self._external if source == "external" else self._largest)
+
+    def count_passed(self, macs: float) -> None:
+        """Count multiply-accumulates of an image that something else passed on one rank."""
+        self._counted += macs * self._scale
 
     @property
     def _scale(self) -> float:

@@ -141,6 +141,14 @@ class Loader:
         Raises:
             InvalidInputError: if the step or rank is out of range, or no global batch fits.
         """
+        chosen = self.indices(step, rank, world_size)
+        images = self._images[chosen].float().div_(255.0)
+        if self.augment is not None:
+            images = self.augment(images, augment_generator(self.seed, step, rank))
+        return images, self._labels[chosen]
+
+    def indices(self, step: int, rank: int = 0, world_size: int = 1) -> Tensor:
+        """Which images of the part a step takes, int64 ``[B]``; arguments and errors as above."""
         if step < 0 or not 0 <= rank < world_size:
             raise InvalidInputError(
                 f"step {step}, rank {rank} of {world_size}; need a step of at least 0 and a"
@@ -148,11 +156,7 @@ class Loader:
             )
         epoch, position = divmod(step, self.steps_per_epoch(world_size))
         start = (position * world_size + rank) * self.batch_size
-        chosen = self._permutation(epoch)[start : start + self.batch_size]
-        images = self._images[chosen].float().div_(255.0)
-        if self.augment is not None:
-            images = self.augment(images, augment_generator(self.seed, step, rank))
-        return images, self._labels[chosen]
+        return self._permutation(epoch)[start : start + self.batch_size]
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

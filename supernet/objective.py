@@ -31,6 +31,8 @@ class View:
         smoothing: of labels.
         divergence: (student's logits, teacher's) → mean divergence.
         generator: for attacks, seeded by step and rank.
+        indices: of the images in the training part, int64 ``[B]``.
+        coach: what a distillation run computes in an objective's place; ``None`` elsewhere.
         quiet: like ``forward``, but batch norm's running statistics stay where they are: for
             attacks, whose images are not what they are of.
     """
@@ -44,6 +46,8 @@ class View:
     divergence: Divergence
     generator: torch.Generator
     quiet: Callable[[Tensor], Tensor]
+    indices: Tensor
+    coach: Callable[[View], Outcome] | None = None
 
 
 class Outcome(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -127,6 +127,9 @@ class TrainingRun:
         landmarks: networks by which the run is judged, by name, the smallest first.
     """
 
+    #: File of the network to be used, in the folder.
+    best_file: ClassVar[str] = BEST
+
     def __init__(
         self,
         trainer: Trainer,
@@ -135,14 +138,15 @@ class TrainingRun:
         progress: Callable[[Progress], None] | None = None,
         every: float = _EVERY,
     ) -> None:
-        self.trainer, self.folder = trainer, folder
+        self.trainer: Trainer = trainer
+        self.folder = folder
         self._progress, self._every = progress, every
         self._state = _State()
         settings = trainer.settings
         self._has_val = len(trainer.data.val.labels) > 0
         steps, count = trainer.plan.steps, settings.evaluations
         self._evaluate_at = {round(steps * (i + 1) / count) for i in range(count)}
-        self.landmarks = landmarks(trainer)
+        self.landmarks = self._choose()
         check_patience(settings, trainer.data)
         if folder is not None:
             if trainer.world.leads:
@@ -206,7 +210,11 @@ class TrainingRun:
                         state.best,
                     )
                 )
-        if self.folder is not None and trainer.world.leads and not (self.folder / BEST).exists():
+        if (
+            self.folder is not None
+            and trainer.world.leads
+            and not (self.folder / self.best_file).exists()
+        ):
             self._keep()
 
     def save(self) -> None:
@@ -215,6 +223,10 @@ class TrainingRun:
         if self.folder is not None and self.trainer.world.leads:
             save_checkpoint(self.trainer, self.folder / LAST, state=self._state.to_json())
             write_atomic(self.folder / HISTORY, history_csv(self._state.history))
+
+    def _choose(self) -> Mapping[str, Architecture]:
+        """Networks by which the run is judged."""
+        return landmarks(self.trainer)
 
     def _evaluate(self, phase: str, lr: float) -> None:
         trainer, state = self.trainer, self._state

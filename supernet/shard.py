@@ -45,7 +45,9 @@ class Shard:
         self.rng = np.random.default_rng((*seed, _DRAW))
         attack = int(np.random.default_rng((*seed, _ATTACK)).integers(2**62))
         self.generator = torch.Generator().manual_seed(attack)
-        self.images, self.labels = trainer.loader.batch(trainer.next_step, rank, trainer.world.size)
+        at = (trainer.next_step, rank, trainer.world.size)
+        self.images, self.labels = trainer.loader.batch(*at)
+        self.indices = trainer.loader.indices(*at)
         self.inputs = trainer.normalised(self.images)
         self.loss = torch.zeros((), device=trainer.device)
         self.forwards = self.backwards = 0
@@ -77,6 +79,8 @@ class Shard:
             divergence=lambda student, soft: divergence(student, soft, temperature),
             generator=self.generator,
             quiet=lambda images: self._quiet(images, arch, leads),
+            indices=self.indices,
+            coach=trainer.coach,
         )
         outcome = OBJECTIVES[spec.objective](view)
         weight = 1.0 if leads else self.place.weight

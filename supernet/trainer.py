@@ -20,15 +20,17 @@ from torch import Tensor, nn
 from ..proxies.batch import Batch
 from ..proxies.teacher import Teacher
 from ..searchspace.architecture import Architecture
+from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.space import SearchSpace
 from .augment import augment_for
-from .compiled import CompiledSteps
+from .compiled import compiled
 from .cost import StepCosts
 from .draw import Drawer
 from .factory import create_schedule
 from .flat import FlatNetwork
 from .loader import LabelledImages, Loader, normalise, part_fingerprint
+from .objective import Outcome, View
 from .plan import Place, Plan
 from .schedule import Schedule
 from .settings import TrainSettings
@@ -75,9 +77,12 @@ class Trainer:
         settings: how.
         teacher: external teacher, where the settings ask for one.
         world: ranks; default one.
+        network: what is trained, on the CPU; default the space's elastic network.
+        schedule: default the one that the settings name.
 
     Attributes:
         network: the elastic network, trained in place.
+        coach: computes the passes of objective ``"student"``; ``None``: there are none.
         forward: its forward pass, compiled where asked for.
         average: averaged weights, flat, or ``None``.
         next_step: the step that :meth:`step` does next.
@@ -95,12 +100,15 @@ class Trainer:
         *,
         teacher: Teacher | None = None,
         world: World | None = None,
+        network: ElasticNetwork | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         _check(space, data, settings, teacher)
         self.space, self.data, self.settings = space, data, settings
         self.world = world or World()
         self.device = torch.device(settings.device)
-        self.schedule = schedule_of(settings)
+        self.schedule = schedule or schedule_of(settings)
+        self.coach: Callable[[View], Outcome] | None = None
         self.drawer = Drawer(space, data.resolution)
         self.loader = Loader(
             data.train,
@@ -109,7 +117,9 @@ class Trainer:
             augment=augment_for(data, settings.augment),
             device=self.device,
         )
-        self.network = space.supernet(seed=settings.seed).to(self.device).train()
+        if network is None:
+            network = space.supernet(seed=settings.seed)
+        self.network = network.to(self.device).train()
         self.flat = FlatNetwork(self.network)
         self.teacher = teacher
         self._teacher_module = None if teacher is None else teacher.module.to(self.device)
@@ -143,7 +153,7 @@ class Trainer:
         self.next_step = 0
         self.forward: Callable[[Tensor, Architecture], Tensor] = self.network
         if settings.compile:
-            self.forward = CompiledSteps(self.network)
+            self.forward = compiled(self.network)
         else:
             self.network.sum_in_place()
 

@@ -1,0 +1,1 @@
+"""Distillation of one network from a teacher, on the supernet trainer's loop."""

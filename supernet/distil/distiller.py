@@ -1,0 +1,125 @@
+"""What a distiller is: the part of a student's loss that comes from its teacher.
+
+A new one is a file in :mod:`.distillers` with a subclass of :class:`Distiller` that
+:func:`register_distiller` decorates; the conformance suite then tests it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from ...proxies.taps import Taps
+from ...searchspace.registry import Registry
+
+__all__ = ["DISTILLERS", "Distiller", "Pair", "Shapes", "Sides", "register_distiller"]
+
+
+class Shapes(NamedTuple):
+    """Shapes of one network's taps, without the batch.
+
+    Attributes:
+        stages: (C, H, W) of each, shallow to deep; empty where only logits are read.
+        final: (C, H, W) of the final map.
+        pooled: features that the classifier is given.
+        classes: its outputs.
+    """
+
+    stages: tuple[tuple[int, int, int], ...]
+    final: tuple[int, int, int]
+    pooled: int
+    classes: int
+
+    @classmethod
+    def of(cls, taps: Taps) -> Shapes:
+        """Shapes of taps that have been measured."""
+        classes = 0 if taps.logits is None else taps.logits.shape[1]
+        stages = tuple((int(s.shape[1]), int(s.shape[2]), int(s.shape[3])) for s in taps.stages)
+        final = taps.final_map
+        shape = (int(final.shape[1]), int(final.shape[2]), int(final.shape[3]))
+        return cls(stages, shape, int(taps.pooled.shape[1]), int(classes))
+
+
+class Sides(NamedTuple):
+    """What a distiller knows when it is made.
+
+    Attributes:
+        student: shapes of its taps.
+        teacher: shapes of its taps.
+        images: in the training part.
+        seed: of what is learnt beside the student.
+    """
+
+    student: Shapes
+    teacher: Shapes
+    images: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Student and teacher on one batch of B images.
+
+    Attributes:
+        student: with gradients; float32.
+        teacher: without; ``logits`` are the logarithms of mean probabilities where there are
+            several teachers. Of a distiller that reads logits alone both have empty maps.
+        labels: int64 ``[B]``.
+        indices: of the images in the training part, int64 ``[B]``.
+        progress: share of the steps that are done, 0 to 1.
+    """
+
+    student: Taps
+    teacher: Taps
+    labels: Tensor
+    indices: Tensor
+    progress: float
+
+
+class Distiller(nn.Module, abc.ABC):
+    """A loss between a student and its teacher, and what is learnt along with it.
+
+    Parameters are trained with the student's and left behind with it; buffers are kept in
+    checkpoints. Constructors take ``sides`` and keyword options whose defaults are the paper's.
+    Their weights are drawn from a generator of :attr:`Sides.seed`; the global one is not used.
+    """
+
+    #: Whether only logits are read: then the teacher's answers can be kept on disk, there can be
+    #: several teachers, and no map of either network is recorded.
+    logits_only: ClassVar[bool] = False
+
+    #: Weight of the cross-entropy with the labels in the paper's recipe.
+    labels: float = 1.0
+
+    #: Whether the loss of a student that equals its teacher in every tap is 0.
+    zero_at_teacher: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def forward(self, pair: Pair) -> Tensor:
+        """The loss of a batch, a scalar, weighted as in the paper."""
+
+    def prepare(self, batches: Callable[[], Iterable[tuple[Taps, Tensor, Tensor]]]) -> None:
+        """Look at the teacher before the first step; by default nothing is looked at.
+
+        Args:
+            batches: gives the teacher's taps of the training part, batch by batch, with labels
+                and indices; the images are not augmented.
+        """
+
+
+DistillerFactory = Callable[..., Distiller]
+DISTILLERS: Registry[DistillerFactory] = Registry("distiller")
+
+
+def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]]:
+    """Register a :class:`Distiller` under ``name``."""
+
+    def register(kind: type[Distiller]) -> type[Distiller]:
+        DISTILLERS.add(name, kind)
+        return kind
+
+    return register
