@@ -8,14 +8,16 @@ tenth of the larger teacher's.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import nn
 
 from scholarch.datasets.dataset import DataSet
@@ -74,9 +76,7 @@ def train(
         folder: where the teachers' answers are kept between runs.
     """
     network = space.build(arch, seed=settings.train.seed)
-    trainer = StudentTrainer(
-        space, arch, network, data, settings, teachers=teachers, folder=folder
-    )
+    trainer = StudentTrainer(space, arch, network, data, settings, teachers=teachers, folder=folder)
     began = time.process_time()
     while not trainer.done:
         trainer.step()
@@ -133,6 +133,35 @@ def students_of(space: SearchSpace, count: int, limit: float = LIMIT) -> list[Ar
     return found[:count]
 
 
+def once(table: str, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A run's line of ``<table>.jsonl``; made where it is not there."""
+    file = HERE / f"{table}.jsonl"
+    lines = [json.loads(t) for t in file.read_text().splitlines()] if file.exists() else []
+    for line in lines:
+        if all(line.get(name) == value for name, value in key.items()):
+            return dict(line)
+    found = {k: v for k, v in work().items() if k != "network"}
+    with file.open("a") as stream:
+        stream.write(json.dumps(key | found) + "\n")
+    print(key, {k: v for k, v in found.items() if k in ("val", "test", "seconds")}, flush=True)
+    return key | found
+
+
+def mean_sd(values: Sequence[float], *, sign: bool = False) -> str:
+    """Percent, mean ± standard deviation."""
+    x = 100 * np.asarray(values)
+    spread = x.std(ddof=1) if len(x) > 1 else 0.0
+    return f"{x.mean():{'+' if sign else ''}.1f} ± {spread:.1f}".replace("-", "−")
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Percent, mean and 95 % t interval of paired differences."""
+    x = 100 * np.asarray(differences)
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    mean = x.mean()
+    return f"{mean:+.1f} ({mean - half:+.1f} … {mean + half:+.1f})".replace("-", "−")
+
+
 def one_thread() -> None:
     torch.set_num_threads(1)
 
@@ -141,5 +170,3 @@ def cache() -> Path:
     folder = HERE / "cache"
     folder.mkdir(exist_ok=True)
     return folder
-
-

@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "inherit", "table"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--macs", type=float, default=bench_s.MACS, help="of the supernet's run")
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="of seed 0; 5 at least")
     parser.add_argument("--runs", type=Path, default=RUNS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -127,7 +128,7 @@ def main() -> None:
             if seed == 0:
                 scores(given.runs, trainer, archs)
             continue
-        for arch in archs[: NETWORKS if seed == 0 else FIVE]:
+        for arch in archs[: given.networks if seed == 0 else FIVE]:
             if done(given.runs, "alone", seed, arch.text):
                 continue
             began = time.process_time()

@@ -1,0 +1,152 @@
+"""The student our search picks, distilled, against what else a user could do with the budget.
+
+Teacher ResNet-20 of full width; students of ``resnet-cifar`` at ``width_mult=.25`` of at most a
+tenth of its multiply-accumulates; the recipe of :mod:`common`, by KD. Data at bench-S' size::
+
+    python results/distilled/pick.py run --data fashion-mnist
+    python results/distilled/pick.py run --data cifar10
+    python results/distilled/pick.py table
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import common
+import numpy as np
+from _common import machine, markdown_table
+
+import scholarch
+from scholarch.searchspace.architecture import Architecture
+from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
+from scholarch.searchspace.space import SearchSpace
+
+TEACHER = "r20"
+DATA = ("fashion-mnist", "cifar10")
+RANDOM = 5
+EVALUATIONS = 500
+
+
+def shrunk(limit: float) -> tuple[SearchSpace, Architecture]:
+    """The teacher with all widths multiplied by one factor, the largest inside the limit."""
+    found = None
+    for width in range(1, 17):
+        widths = ((width,), (width,), (2 * width,), (4 * width,))
+        space = _exact(widths)
+        arch = space.sample(1, seed=0)[0]
+        if float(space.cost([arch])["macs"][0]) > limit:
+            break
+        found = (space, arch)
+    if found is None:
+        raise RuntimeError("no width fits")
+    return found
+
+
+def _exact(widths: tuple[tuple[int, ...], ...]) -> CifarResNetSpace:
+    """ResNet-20 of widths that need not be multiples of 4."""
+    options: dict[str, Any] = {"num_classes": common.CLASSES, "resolution": common.SIDE}
+    return CifarResNetSpace("shrunk", (3,), widths, **options)
+
+
+def candidates(data: Any, seed: int) -> Iterator[tuple[str, SearchSpace, Architecture]]:
+    """Method, space and architecture of everything that is distilled."""
+    space = common.space_of()
+    teacher = common.teacher_of(TEACHER, data)
+    limit = 0.1 * float(teacher.macs or 0)
+    found = scholarch.find_student(
+        space=space, data=data, teacher=teacher, budget={"macs": limit}, seed=seed,
+        evaluations=EVALUATIONS,
+    )  # fmt: skip
+    yield "ours", space, found.best.arch
+    yield "shrunk", *shrunk(limit)
+    rows = space.sample_matrix(4000, np.random.default_rng((seed, 5)))
+    rows = rows[space.cost(rows)["macs"] <= limit][:RANDOM]
+    for i, arch in enumerate(space.decode(rows)):
+        yield f"random{i}", space, arch
+
+
+def run(name: str, seeds: int) -> None:
+    common.one_thread()
+    data = common.data_of(name)
+    teacher = common.teacher_of(TEACHER, data)
+    folder = common.cache() / f"answers-{TEACHER}-{name}"
+    folder.mkdir(exist_ok=True)
+    for seed in range(seeds):
+        for method, space, arch in candidates(data, seed):
+            kinds = ("kd", "none") if method == "ours" else ("kd",)
+            for kind in kinds:
+                key = {"data": name, "method": method, "distiller": kind, "seed": seed}
+                teachers = [teacher] if kind == "kd" else []
+                settings = common.settings_of(kind, seed)
+                costs = space.cost([arch])
+
+                def work(
+                    space: Any = space, arch: Any = arch, s: Any = settings, t: Any = teachers,
+                    costs: Any = costs,
+                ) -> dict[str, Any]:  # fmt: skip
+                    done = common.train(space, arch, data, s, t, folder=folder)
+                    own = {n: int(costs[n][0]) for n in ("params", "macs", "depth")}
+                    return {"arch": arch.text} | own | done
+
+                common.once("pick", key, work)
+
+
+def table() -> None:
+    import json
+
+    lines = [json.loads(t) for t in (common.HERE / "pick.jsonl").read_text().splitlines()]
+    rows = []
+    for data in dict.fromkeys(line["data"] for line in lines):
+        mine = [line for line in lines if line["data"] == data]
+        seeds = sorted({line["seed"] for line in mine})
+        by = {(x["method"], x["distiller"], x["seed"]): x for x in mine}
+        ours = [by["ours", "kd", s] for s in seeds]
+        randoms = [[by[f"random{i}", "kd", s] for i in range(RANDOM)] for s in seeds]
+        methods = {
+            "ours, distilled": ours,
+            "teacher shrunk, distilled": [by["shrunk", "kd", s] for s in seeds],
+            "best of 5 random, distilled": [max(r, key=lambda x: x["val"]) for r in randoms],
+            "mean of 5 random, distilled": randoms,
+            "ours, labels alone": [by["ours", "none", s] for s in seeds],
+        }
+        for name, found in methods.items():
+            tests = [_mean(one, "test") for one in found]
+            gain = [a["test"] - b for a, b in zip(ours, tests, strict=True)]
+            rows.append(
+                {
+                    "data": data,
+                    "student": name,
+                    "architectures": ", ".join(dict.fromkeys(_names(found))),
+                    "MMACs": f"{np.mean([_mean(x, 'macs') for x in found]) / 1e6:.2f}",
+                    "test": common.mean_sd(tests),
+                    "ours − it": "" if found is ours else common.interval(gain),
+                    "trained": RANDOM if "random" in name else 1,
+                }
+            )
+    print(markdown_table(rows), f"\n\n{len(seeds)} seeds. {machine()}")
+
+
+def _mean(one: Any, name: str) -> float:
+    return float(np.mean([x[name] for x in (one if isinstance(one, list) else [one])]))
+
+
+def _names(found: list[Any]) -> list[str]:
+    return ["various"] if isinstance(found[0], list) else [x["arch"] for x in found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--data", choices=DATA, default=DATA[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    if given.what == "run":
+        run(given.data, given.seeds)
+    else:
+        table()
+
+
+if __name__ == "__main__":
+    main()
