@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from torch import Tensor
 
 from ...searchspace.errors import InvalidInputError
 from .distiller import Pair, Sides
 
-__all__ = ["classes_of", "logits_of", "positive", "share", "whole"]
+__all__ = ["classes_of", "finite", "logits_of", "not_negative", "positive", "share", "whole"]
+
+
+def finite(name: str, value: float) -> float:
+    """Any number that is finite.
+
+    Raises:
+        InvalidInputError: if it is none.
+    """
+    if not _is_number(value) or not math.isfinite(value):
+        raise InvalidInputError(f"{name} = {value!r} of the distiller; need a finite number")
+    return float(value)
 
 
 def positive(name: str, value: float) -> float:
@@ -20,6 +32,17 @@ def positive(name: str, value: float) -> float:
     """
     if not _is_number(value) or not 0 < value < math.inf:
         raise InvalidInputError(f"{name} = {value!r} of the distiller; need a number above 0")
+    return float(value)
+
+
+def not_negative(name: str, value: float) -> float:
+    """A number of at least 0: the weight of one of several terms, which may be left out.
+
+    Raises:
+        InvalidInputError: if it is none.
+    """
+    if not _is_number(value) or not 0 <= value < math.inf:
+        raise InvalidInputError(f"{name} = {value!r} of the distiller; need a number of at least 0")
     return float(value)
 
 
@@ -84,5 +107,5 @@ def _same_classes(student: int, teacher: int) -> None:
         )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -17,7 +17,7 @@ def generator_of(seed: int) -> torch.Generator:
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A fully connected layer, weights and biases uniform within ±1/√inputs."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     _uniform((layer.weight, layer.bias), inputs, generator)
     return layer
 
@@ -30,7 +30,9 @@ def convolution(
     Its weights are uniform within ±1/√fan_in, PyTorch's default.
     """
     # Without skip_init the constructor would draw from the global generator.
-    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, side, padding=side // 2, bias=bias)
+    layer: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d, inputs, outputs, side, padding=side // 2, bias=bias
+    )
     drawn = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
     _uniform(drawn, inputs * side * side, generator)
     return layer

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["neuron_selectivity", "ramp", "triplet_cosines", "unit_rows"]
+__all__ = ["neuron_selectivity", "triplet_cosines", "unit_rows"]
 
 #: Rows shorter than this have no direction that float32 knows.
 SHORT = 1e-6
@@ -61,8 +61,3 @@ def neuron_selectivity(a: Tensor, b: Tensor) -> Tensor:
 
 def _square_gram(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.transpose(1, 2)).square().sum(dim=(1, 2)).mean()
-
-
-def ramp(progress: float, warmup: float) -> float:
-    """A linear warm-up: 0 at the start, 1 from the share ``warmup`` of the steps on."""
-    return 1.0 if warmup == 0 else min(1.0, progress / warmup)

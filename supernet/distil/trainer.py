@@ -202,7 +202,7 @@ class StudentTrainer(Trainer):
     def _keeps_answers(self) -> bool:
         """Whether a teacher's answer to an image is the same in every epoch."""
         reads = self.distiller is not None and self._tapped is None
-        return reads and self.loader.augment is None
+        return reads and self.settings.augment == "none"
 
     def _make_distiller(
         self, network: nn.Module, data: LabelledImages, settings: DistilSettings
