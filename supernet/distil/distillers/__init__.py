@@ -1,5 +1,45 @@
 """One distiller a file, registered where it is imported."""
 
-from . import kd
+from . import (
+    alpha,
+    at,
+    crd,
+    dist,
+    diswot,
+    dkd,
+    fitnets,
+    ickd,
+    kd,
+    lelp,
+    nst,
+    pkt,
+    pld,
+    reviewkd,
+    rkd,
+    soft,
+    sp,
+    srrl,
+    vid,
+)
 
-__all__ = ["kd"]
+__all__ = [
+    "alpha",
+    "at",
+    "crd",
+    "dist",
+    "diswot",
+    "dkd",
+    "fitnets",
+    "ickd",
+    "kd",
+    "lelp",
+    "nst",
+    "pkt",
+    "pld",
+    "reviewkd",
+    "rkd",
+    "soft",
+    "sp",
+    "srrl",
+    "vid",
+]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from ....searchspace.errors import InvalidInputError
 from ...losses import alpha_divergence
-from ..checks import classes_of, logits_of, positive
+from ..checks import classes_of, finite, logits_of, positive
 from ..distiller import Distiller, Pair, Sides, register_distiller
 
 __all__ = ["Alpha"]
@@ -47,14 +45,12 @@ class Alpha(Distiller):
         super().__init__()
         classes_of(sides)
         self.temperature = positive("temperature", temperature)
-        for name, value in (("alpha_min", alpha_min), ("alpha_max", alpha_max)):
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise InvalidInputError(f"{name} = {value!r} of the distiller; need a number")
+        self.alpha_min = finite("alpha_min", alpha_min)
+        self.alpha_max = finite("alpha_max", alpha_max)
         if alpha_min > alpha_max:
             raise InvalidInputError(
                 f"alpha_min = {alpha_min} of the distiller is above alpha_max = {alpha_max}"
             )
-        self.alpha_min, self.alpha_max = float(alpha_min), float(alpha_max)
         self.clip = positive("clip", clip)
         self.weight = positive("weight", weight)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ....proxies.kd_maps import attention
@@ -18,7 +19,7 @@ class AT(Distiller):
 
     The attention of a stage is Σ_c x_c² at each position, as a vector of length 1. As in the
     authors' program the squared differences are averaged over positions and images and summed
-    over stages; to that the weight belongs (§4.1.1: 10³ over the number of elements).
+    over stages; to that the weight belongs (10³ over the number of elements).
 
     Args:
         sides: shapes.
@@ -33,4 +34,4 @@ class AT(Distiller):
     def forward(self, pair: Pair) -> Tensor:
         """The loss of a batch."""
         losses = [(attention(s) - attention(t)).square().mean() for s, t in matched_maps(pair)]
-        return self.weight * sum(losses[1:], losses[0])
+        return self.weight * torch.stack(losses).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...losses import at_least_float32
-from ..checks import classes_of, logits_of, positive
+from ..checks import classes_of, logits_of, not_negative, positive
 from ..distiller import Distiller, Pair, Sides, register_distiller
 from ..relations import unit_rows
 
@@ -14,11 +14,11 @@ __all__ = ["DIST"]
 
 @register_distiller("dist")
 class DIST(Distiller):
-    """DIST: β · inter-class + γ · intra-class relation (Huang et al., NeurIPS 2022, §3, eq. 10).
+    """DIST: β · inter-class + γ · intra-class relation (Huang et al., NeurIPS 2022, §3).
 
     Each is T² · (1 − Pearson's correlation) of student's and teacher's probabilities: of an
     image's classes, the mean over images; of a class's images, the mean over classes. A row
-    that is constant correlates 0. The defaults are the paper's, T that of CIFAR-100 (§5.3; on
+    that is constant correlates 0. The defaults are the paper's, T that of CIFAR-100 (on
     ImageNet it is 1).
 
     Args:
@@ -41,8 +41,8 @@ class DIST(Distiller):
         super().__init__()
         classes_of(sides)
         self.temperature = positive("temperature", temperature)
-        self.beta = positive("beta", beta)
-        self.gamma = positive("gamma", gamma)
+        self.beta = not_negative("beta", beta)
+        self.gamma = not_negative("gamma", gamma)
 
     def forward(self, pair: Pair) -> Tensor:
         """The loss of a batch."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...losses import at_least_float32, kl_divergence
-from ..checks import classes_of, logits_of, positive, share
+from ..checks import classes_of, logits_of, not_negative, positive, share
 from ..distiller import Distiller, Pair, Sides, register_distiller
-from ..relations import ramp
+from ..warmup import ramp
 
 __all__ = ["DKD"]
 
@@ -44,8 +44,8 @@ class DKD(Distiller):
         super().__init__()
         classes_of(sides)
         self.temperature = positive("temperature", temperature)
-        self.alpha = positive("alpha", alpha)
-        self.beta = positive("beta", beta)
+        self.alpha = not_negative("alpha", alpha)
+        self.beta = not_negative("beta", beta)
         self.warmup = share("warmup", warmup)
 
     def forward(self, pair: Pair) -> Tensor:

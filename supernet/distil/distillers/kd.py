@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...losses import kl_divergence
-from ..checks import logits_of, positive
+from ..checks import classes_of, logits_of, positive
 from ..distiller import Distiller, Pair, Sides, register_distiller
 
 __all__ = ["KD"]
@@ -27,14 +27,9 @@ class KD(Distiller):
     logits_only = True
     labels = 0.1
 
-    def __init__(
-        self,
-        sides: Sides,  # noqa: ARG002
-        *,
-        temperature: float = 4.0,
-        weight: float = 0.9,
-    ) -> None:
+    def __init__(self, sides: Sides, *, temperature: float = 4.0, weight: float = 0.9) -> None:
         super().__init__()
+        classes_of(sides)
         self.temperature = positive("temperature", temperature)
         self.weight = positive("weight", weight)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..checks import positive
@@ -14,7 +15,7 @@ __all__ = ["NST"]
 
 @register_distiller("nst")
 class NST(Distiller):
-    """NST: MMD² of the channels' maps, kernel ⟨x, y⟩² (Huang and Wang, 2017, §4, eqs. 5 and 8).
+    """NST: MMD² of the channels' maps, kernel ⟨x, y⟩² (Huang and Wang, 2017, §4).
 
     Each channel of an image is a vector over positions, of length 1; the two networks' channels
     are samples of which the mean discrepancy is taken, stage by stage. So widths need not match.
@@ -32,4 +33,4 @@ class NST(Distiller):
     def forward(self, pair: Pair) -> Tensor:
         """The loss of a batch."""
         losses = [neuron_selectivity(s, t) for s, t in matched_maps(pair)]
-        return self.weight * sum(losses[1:], losses[0])
+        return self.weight * torch.stack(losses).sum()

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ....proxies.kd_relations import RKD_WEIGHTS, relative_distances
-from ..checks import positive
+from ..checks import not_negative
 from ..distiller import Distiller, Pair, Sides, register_distiller
 from ..relations import triplet_cosines
 
@@ -20,7 +20,7 @@ class RKD(Distiller):
     Huber losses of what the classifier is given: of the Euclidean distances, each over its
     network's mean, and of the cosines of the angles i-j-k. As in the authors' program they are
     means over all B² pairs and B³ triplets, images paired with themselves included. The weights
-    are those of classification (§4.2). Widths need not match.
+    are those of classification. Widths need not match.
 
     Args:
         sides: shapes.
@@ -29,11 +29,15 @@ class RKD(Distiller):
     """
 
     def __init__(
-        self, sides: Sides, *, distance: float = RKD_WEIGHTS[0], angle: float = RKD_WEIGHTS[1]
+        self,
+        sides: Sides,  # noqa: ARG002
+        *,
+        distance: float = RKD_WEIGHTS[0],
+        angle: float = RKD_WEIGHTS[1],
     ) -> None:
         super().__init__()
-        self.distance = positive("distance", distance)
-        self.angle = positive("angle", angle)
+        self.distance = not_negative("distance", distance)
+        self.angle = not_negative("angle", angle)
 
     def forward(self, pair: Pair) -> Tensor:
         """The loss of a batch."""

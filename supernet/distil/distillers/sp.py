@@ -13,7 +13,7 @@ __all__ = ["SP"]
 
 @register_distiller("sp")
 class SP(Distiller):
-    """SP: ‖G_S − G_T‖² / B² of the images' similarities (Tung and Mori, ICCV 2019, §3, eq. 5).
+    """SP: ‖G_S − G_T‖² / B² of the images' similarities (Tung and Mori, ICCV 2019, §3).
 
     G is the Gram matrix of the images' final maps, its rows of length 1. Neither widths nor
     resolutions need match. The paper may sum over several layers; as in the experiments on
@@ -24,7 +24,7 @@ class SP(Distiller):
         weight: γ.
     """
 
-    def __init__(self, sides: Sides, *, weight: float = 3000.0) -> None:
+    def __init__(self, sides: Sides, *, weight: float = 3000.0) -> None:  # noqa: ARG002
         super().__init__()
         self.weight = positive("weight", weight)
 
