@@ -12,6 +12,7 @@ from ..proxies.registry import list_proxies
 from ..search.searchers.base import list_searchers
 from ..searchspace.factory import list_spaces
 from ..searchspace.plugins import load_plugin
+from ..supernet.distil.factory import list_distillers
 from ..supernet.factory import list_schedules
 
 __all__ = ["PLUGINS", "registered"]
@@ -24,6 +25,7 @@ _KINDS = {
     "proxy": list_proxies,
     "searcher": list_searchers,
     "schedule": list_schedules,
+    "distiller": list_distillers,
 }
 _BEFORE = {kind: frozenset(names()) for kind, names in _KINDS.items()}
 
@@ -32,7 +34,7 @@ def registered(kind: str) -> list[str]:
     """Names to test: what the plug-ins under test register, else everything.
 
     Args:
-        kind: ``"space"``, ``"proxy"``, ``"searcher"`` or ``"schedule"``.
+        kind: ``"space"``, ``"proxy"``, ``"searcher"``, ``"schedule"`` or ``"distiller"``.
     """
     files = [file for file in os.environ.get(PLUGINS, "").split(os.pathsep) if file]
     for file in files:
