@@ -58,8 +58,17 @@ class Guides:
 
     @property
     def macs(self) -> float:
-        """Multiply-accumulates of an image; a teacher whose cost cannot be counted counts 0."""
-        return float(sum(teacher.macs or 0 for teacher in self.teachers))
+        """Multiply-accumulates of an image of the data; what cannot be counted counts 0.
+
+        A teacher's are of the images on which its taps were found; of others in proportion to
+        their pixels.
+        """
+        total = 0.0
+        for teacher in self.teachers:
+            _, height, width = teacher.input_shape
+            side = teacher.resize or self.data.resolution
+            total += (teacher.macs or 0) * side**2 / (height * width)
+        return total
 
     def taps(self, images: Tensor, labels: Tensor) -> Taps:
         """What the first teacher measures of images in [0, 1], ``[B, C, H, W]``; float32."""

@@ -121,14 +121,22 @@ class StudentTrainer(Trainer):
             schedule=Schedule("distil", (Phase("distil", 1.0, (spec,)),), average=settings.average),
         )
         self.coach = self._objective
-        if self._keeps_answers and self.guides is not None:
+        self._listen(folder)
+
+    def _listen(self, folder: Path | None) -> None:
+        """Ask the teachers what they can say before the first step."""
+        guides, train = self.guides, self.data.train
+        if guides is None or self.distiller is None:
+            return
+        if self._keeps_answers:
             file = None if folder is None or not self.world.leads else folder / SOFT_LABELS
-            self._soft, computed = self.guides.soft_labels(file)
+            self._soft, computed = guides.soft_labels(file)
             if computed:
-                count = len(data.train.labels) / settings.train.batch_size
-                self.costs.count_passed(self.guides.macs * count / self.world.size)
-        if self.distiller is not None and self.guides is not None:
-            self.distiller.prepare(self.guides.passes)
+                # Each image once, however many ranks the counter multiplies by.
+                ranks = len(self.world.shards) / self.world.size
+                count = len(train.labels) / self.settings.batch_size
+                self.costs.count_passed(guides.macs * count * ranks)
+        self.distiller.prepare(guides.passes)
 
     @property
     def student(self) -> nn.Module:
