@@ -1,0 +1,1 @@
+"""A training-free rank corrected by a few real distillations."""
