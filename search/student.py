@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-import warnings
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..searchspace.architecture import Architecture, Stage
-from ..searchspace.errors import InvalidInputError, ScholarchError
+from ..searchspace.errors import InvalidInputError
 from ..searchspace.factory import create_space
 from ..searchspace.files import make_folder, write_atomic
 from ..searchspace.space import SearchSpace
 
-__all__ = ["Student", "TrainedWeights"]
+if TYPE_CHECKING:
+    from .distilled import Distilled
+
+__all__ = ["FORMAT", "Student", "TrainedWeights"]
+
+FORMAT = "scholarch-student"
+"""``format`` in the ``config.json`` of a student's folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,37 +86,73 @@ class Student:
             "key": self.arch.key,
             "score": self.score,
             "costs": dict(self.costs),
-            "scores": {k: v if v == v else None for k, v in self.scores.items()},
+            "scores": _finite(self.scores),
             **({"accuracy": dict(self.trained.accuracy)} if self.trained else {}),
         }
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``; read by :meth:`from_pretrained`.
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that the network takes."""
+        return (self.space.in_channels, self.space.resolution, self.space.resolution)
 
-        The weights are those of :meth:`module`; ``config.json`` says whether they are trained.
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the student's folder.
+
+        ``config.json`` and ``model.safetensors`` are what :meth:`from_pretrained` reads;
+        ``model.py`` is the network as a source that needs torch alone; ``README.md`` is the model
+        card. The weights are those of :meth:`module`; ``config.json`` says whether they are
+        trained. A network that cannot be written as a source has no ``model.py``, and its card
+        says why.
 
         Raises:
             StoreError: if the folder cannot be written.
         """
         from safetensors.torch import save
 
+        from .shipping.card import model_card
+
         folder = Path(folder)
         make_folder(folder)
         config = {
-            "format": "scholarch-student",
+            "format": FORMAT,
             "version": 1,
             "space": self.space.spec(),
             "architecture": self.arch.to_json(),
             "trained": self.trained is not None,
             "seed": self.seed,
-            "score": self.score,
-            "costs": dict(self.costs),
+            "score": self.score if math.isfinite(self.score) else None,
+            "scores": _finite(self.scores),
+            "costs": _finite(self.costs),
         }
         if self.trained is not None:
             config |= {"accuracy": dict(self.trained.accuracy), "weights": dict(self.trained.about)}
-        state = {name: t.contiguous() for name, t in self.module().state_dict().items()}
+        network = self.module()
+        state = {name: t.contiguous() for name, t in network.state_dict().items()}
         write_atomic(folder / "model.safetensors", save(state))
+        reason = self._write_source(network.eval(), folder / "model.py")
+        write_atomic(folder / "README.md", model_card(self, model_file=reason))
         write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def _write_source(self, network: nn.Module, path: Path) -> str | None:
+        """Write ``model.py``; why there is none where it cannot be."""
+        from .shipping.model_file import model_source
+        from .shipping.shaped_trace import UntraceableError
+
+        inputs = (self.trained.about.get("input") if self.trained else None) or {}
+        try:
+            source = model_source(
+                network,
+                self.image,
+                about=f"{self.space.name} {self.arch.text}",
+                classes=self.space.num_classes,
+                mean=inputs.get("mean"),
+                std=inputs.get("std"),
+            )
+        except UntraceableError as error:
+            path.unlink(missing_ok=True)  # of another student, saved here before
+            return str(error)
+        write_atomic(path, source)
+        return None
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> nn.Module:
@@ -133,33 +175,40 @@ class Student:
             raise InvalidInputError(f"no student in {folder}: {error}") from error
         return network.eval() if config.get("trained") else network
 
+    def distil(self, teacher: Any, data: Any, **given: Any) -> Distilled:
+        """Train this student by a teacher's answers; see :func:`scholarch.distil_student`.
+
+        Args:
+            teacher: one, or several whose probabilities are averaged.
+            data: a name, a path or a data set.
+            **given: further arguments of :func:`scholarch.distil_student`, such as ``epochs``,
+                ``distiller``, ``out`` and ``baseline``.
+
+        Raises:
+            ScholarchError: with one plain line for whatever input will not do.
+        """
+        # Teachers and data are named at the front door, which stands above this package and is
+        # not imported from it: its lazily exported function is looked up when it is called.
+        front = import_module(__name__.partition(".")[0])
+        found: Distilled = front.distil_student(self, teacher=teacher, data=data, **given)
+        return found
+
     def export(self, path: str | Path) -> None:
         """Write the network as one ONNX file with a dynamic batch; needs ``scholarch[onnx]``.
 
-        It takes normalised images, as :meth:`module` does.
+        It takes normalised images, as :meth:`module` does. What the file computes is compared
+        with torch first, on batches of several sizes. Other formats, int8 among them, are
+        written by :func:`scholarch.exporting.export_student`.
 
         Raises:
-            ScholarchError: if the ``onnx`` extra is not installed.
+            ScholarchError: if the ``onnx`` extra is not installed, the network cannot be
+                exported, or the file would compute something else.
+            StoreError: if the file cannot be written.
         """
-        try:
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ScholarchError(
-                "ONNX export needs the extra: pip install 'scholarch[onnx]'"
-            ) from error
-        side = self.space.resolution
-        example = torch.zeros(2, self.space.in_channels, side, side)
-        with warnings.catch_warnings():
-            # Of torch's own ways inside, which no user can change.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                self.module().eval(),
-                (example,),
-                str(path),
-                dynamo=True,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                external_data=False,  # one file
-                verbose=False,  # it would write to stdout
-            )
+        from .shipping.onnx_file import write_onnx
+
+        write_onnx(self.module().eval(), Path(path), self.image)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

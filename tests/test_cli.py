@@ -671,11 +671,11 @@ def test_a_full_disk_at_the_commit(fork: Fork, tmp_path: Path) -> None:
         assert whole.read_bytes() == run.read_bytes()
 
 
-@pytest.mark.parametrize("write", range(6))
+@pytest.mark.parametrize("write", range(8))
 def test_a_disk_full_at_each_file(
     write: int, cli: Cli, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``run.json``, the front, both files of the student, the report, ``run.json`` again."""
+    """``run.json``, the front, the student's files, the report, ``run.json`` again."""
     monkeypatch.setattr(scholarch.SearchResult, "report", lambda self: "a report")
     writes = 0
 
@@ -689,7 +689,8 @@ def test_a_disk_full_at_each_file(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         refusal = cli.refused(line, "--out", tmp_path)
-    name = ("run.json", "pareto.csv", "model.safetensors", "config.json", "report.html")[write % 5]
+    student = ("model.safetensors", "model.py", "README.md", "config.json")
+    name = ("run.json", "pareto.csv", *student, "report.html")[write % 7]
     assert f"cannot write {tmp_path}" in refusal
     assert f"{name}: No space left on device; free space" in refusal
     assert not list(tmp_path.rglob("*.partial"))
