@@ -24,7 +24,7 @@ from .search.result import SearchResult
 from .search.run import Progress
 from .search.student import Student, TrainedWeights
 from .search.survivors import Survivor, survivors
-from .searchspace.errors import InvalidInputError
+from .searchspace.errors import InvalidInputError, ScholarchError
 from .searchspace.files import held, make_folder, refuse_strangers, write_atomic
 from .searchspace.latency import load_table
 from .searchspace.narrow import narrow
@@ -332,12 +332,11 @@ def _training(trained: TrainedSupernet) -> dict[str, Any]:
 
 
 def _exported(student: Student, path: Path) -> str | None:
-    """Name of the ONNX file; ``None`` where the extra is not installed."""
+    """Name of the ONNX file; ``None`` where it cannot be made, say without the extra."""
     try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        return None
-    student.export(path)
+        student.export(path)
+    except ScholarchError:
+        return None  # after hours of training the student is there; export says what is missing
     return path.name
 
 
