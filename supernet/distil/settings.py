@@ -37,6 +37,8 @@ class DistilSettings:
         options: of the distiller; defaults are its paper's.
         labels: weight of the cross-entropy; ``None``: the distiller's.
         average: decay of averaged weights that are evaluated and handed over; 0: none.
+        int8: train with weights and inputs rounded to int8, as an int8 export will round them
+            (quantised distillation: Polino et al., ICLR 2018); what is handed over is float.
         train: lengths, rates, precision, seed: see :class:`TrainSettings`.
 
     Raises:
@@ -48,6 +50,7 @@ class DistilSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     labels: float | None = None
     average: float = 0.0
+    int8: bool = False
     train: TrainSettings = field(default_factory=lambda: DistilSettings.recipe())
 
     def __post_init__(self) -> None:
@@ -62,6 +65,12 @@ class DistilSettings:
         if not 0.0 <= self.average < 1.0:
             raise InvalidInputError(
                 f"average = {self.average:g}; need a number of at least 0 and below 1"
+            )
+
+        if self.int8 and self.train.compile:
+            raise InvalidInputError(
+                "int8 follows the ranges of inputs step by step, which a compiled network cannot;"
+                " leave compile out"
             )
 
     @property

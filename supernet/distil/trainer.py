@@ -17,6 +17,7 @@ from ...searchspace.space import SearchSpace
 from ..calibrate import calibrate
 from ..cost import FORWARD_BACKWARD
 from ..evaluate import BATCH, accuracy, part_batches
+from ..fake_quant import fake_quantised, follow_for, plain_network
 from ..loader import LabelledImages, batches, normalise
 from ..losses import cross_entropy
 from ..objective import Outcome, View, register_objective
@@ -93,6 +94,8 @@ class StudentTrainer(Trainer):
     ) -> None:
         self.arch, self.asked = arch, settings
         device = torch.device(settings.train.device)
+        if settings.int8:
+            network = fake_quantised(network, observe=2, delay=1)
         self.guides: Guides | None = None
         self.distiller: Distiller | None = None
         self._tapped: TappedStudent | None = None
@@ -121,6 +124,10 @@ class StudentTrainer(Trainer):
             schedule=Schedule("distil", (Phase("distil", 1.0, (spec,)),), average=settings.average),
         )
         self.coach = self._objective
+        if settings.int8:
+            # Ranges of a network that learns fast are soon stale; in the second half they stand.
+            steps = self.plan.steps
+            follow_for(network, observe=max(2, steps // 2), delay=max(1, steps // 20))
         self._listen(folder)
 
     def _listen(self, folder: Path | None) -> None:
@@ -147,21 +154,31 @@ class StudentTrainer(Trainer):
         return network.student
 
     def best_network(self) -> nn.Module:
-        """A copy as it is handed over: averaged where weights are, in eval mode, on the CPU."""
+        """A copy as it is handed over: averaged where weights are, in eval mode, on the CPU.
+
+        Of a network that is trained for int8 the float one, which an export rounds.
+        """
+        plain = self._trained()
+        return (plain_network(plain) if self.asked.int8 else plain).cpu().eval()
+
+    def accuracy(self, part: str) -> float:
+        """Share of a part's images that the network names rightly, in [0, 1].
+
+        Of a network that is trained for int8 with its weights and inputs rounded.
+        """
+        return accuracy(self._trained().eval(), part_batches(self.data, part, device=self.device))
+
+    def _trained(self) -> nn.Module:
+        """A copy of the network as it is trained."""
         with self.evaluated():
-            plain = self.network.extract(self.arch)
+            copied = self.network.extract(self.arch)
         if self.average is not None:
             # Running statistics are the last weights', not the average's.
             images = batches(
                 self.data.train, BATCH, limit=self.settings.calibration, seed=0, device=self.device
             )
-            calibrate(plain, [normalise(x, self.data.mean, self.data.std) for x, _ in images])
-        return plain.cpu().eval()
-
-    def accuracy(self, part: str) -> float:
-        """Share of a part's images that the network names rightly, in [0, 1]."""
-        plain = self.best_network().to(self.device)
-        return accuracy(plain, part_batches(self.data, part, device=self.device))
+            calibrate(copied, [normalise(x, self.data.mean, self.data.std) for x, _ in images])
+        return copied
 
     # ------------------------------------------------------------------ the loss
 
