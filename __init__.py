@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .benchmarks.registry import list_benchmarks, register_benchmark
     from .benchmarks.run import benchmark
     from .data import load_batch, load_data, register_data
+    from .distilling import distil_student
+    from .exporting import export_student
     from .proxies.batch import Batch
     from .proxies.registry import register_proxy
     from .proxies.teacher import Teacher
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from .searchspace.factory import create_space, list_spaces
     from .searchspace.plugins import load_plugin
     from .searchspace.space import SearchSpace, register_space
+    from .supernet.distil.distiller import Distiller, register_distiller
+    from .supernet.distil.factory import list_distillers
+    from .supernet.distil.settings import DistilSettings
     from .supernet.factory import create_schedule, list_schedules
     from .supernet.ofa_checkpoint import import_ofa
     from .supernet.pretrained import load_supernet
@@ -59,7 +64,12 @@ _HOMES = {
     "searchspace.factory": ("create_space", "list_spaces"),
     "searchspace.space": ("SearchSpace", "register_space"),
     "supernet.factory": ("create_schedule", "list_schedules"),
+    "distilling": ("distil_student",),
+    "exporting": ("export_student",),
     "refining": ("refine_student",),
+    "supernet.distil.distiller": ("Distiller", "register_distiller"),
+    "supernet.distil.factory": ("list_distillers",),
+    "supernet.distil.settings": ("DistilSettings",),
     "supernet.ofa_checkpoint": ("import_ofa",),
     "supernet.pretrained": ("load_supernet",),
     "supernet.schedule": ("register_schedule",),
@@ -74,6 +84,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Architecture",
     "Batch",
+    "DistilSettings",
+    "Distiller",
     "InvalidInputError",
     "ScholarchError",
     "SearchResult",
@@ -86,9 +98,12 @@ __all__ = [
     "benchmark",
     "create_schedule",
     "create_space",
+    "distil_student",
+    "export_student",
     "find_student",
     "import_ofa",
     "list_benchmarks",
+    "list_distillers",
     "list_proxies",
     "list_schedules",
     "list_searchers",
@@ -102,6 +117,7 @@ __all__ = [
     "refine_student",
     "register_benchmark",
     "register_data",
+    "register_distiller",
     "register_proxy",
     "register_schedule",
     "register_searcher",

@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from .cli_benchmark import benchmark_command
+from .cli_distil import distil_command, report_distilled
+from .cli_export import export_command
 from .cli_latency import latency_app
 from .cli_options import (
     Device,
@@ -142,6 +144,12 @@ def report_command(
     if (folder / "refine.json").is_file():
         _report_refined(folder, quiet, as_json)
         return
+    if (folder / "calibration.json").is_file():
+        _report_calibrated(folder, quiet, as_json)
+        return
+    if (folder / "distil.json").is_file():
+        report_distilled(folder, quiet, as_json)
+        return
     result = SearchResult.load(folder)
     write_atomic(folder / REPORT, result.report())
     show_result(result, quiet, as_json)
@@ -150,7 +158,10 @@ def report_command(
 @app.command("list")
 def list_command(
     what: Annotated[
-        str, typer.Argument(help="spaces, proxies, searchers, schedules, teachers or benchmarks.")
+        str,
+        typer.Argument(
+            help="spaces, proxies, searchers, schedules, distillers, teachers or benchmarks."
+        ),
     ],
     pattern: Annotated[str, typer.Argument(help="Shell pattern of names.")] = "*",
     plugin: Plugin = None,
@@ -176,6 +187,8 @@ def list_command(
 app.command("benchmark")(benchmark_command)
 app.command("train")(train_command)
 app.command("import-ofa")(import_command)
+app.command("distil")(distil_command)
+app.command("export")(export_command)
 app.add_typer(latency_app)
 
 
@@ -217,6 +230,19 @@ def _report_refined(folder: Path, quiet: bool, as_json: bool) -> None:
         from .console_refined import print_refined
 
         print_refined(told, folder)
+
+
+def _report_calibrated(folder: Path, quiet: bool, as_json: bool) -> None:
+    """Write the report of a calibrated search again."""
+    from .search.calibration.folder import read_calibration
+    from .search.calibration.report import REPORT, calibrated_html
+    from .search.result import SearchResult
+    from .searchspace.files import write_atomic
+
+    told = read_calibration(folder)
+    first, second = (SearchResult.load(folder / name) for name in ("first", "second"))
+    write_atomic(folder / REPORT, calibrated_html(first, second, told))
+    show_result(second, quiet, as_json)
 
 
 def _usage_problems() -> type[Exception]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from typing import Any
 
 import common
@@ -18,12 +17,16 @@ from _common import machine, markdown_table
 
 DATA, TEACHER = "cifar10", "r20"
 STUDENTS = ("4-4x4-16x2-20x3", "8-8x2-8x5-20x6", "8-8x1-4x4-20x3")
+#: Name → distiller, its options, weight of the labels; ``@`` a learning rate.
 VARIANTS: dict[str, tuple[str, dict[str, Any], float | None]] = {
     "labels": ("none", {}, None),
+    "labels @ .1": ("none", {}, None),
+    "labels @ .2": ("none", {}, None),
     "kd": ("kd", {}, None),
     "kd, T = 2": ("kd", {"temperature": 2.0}, None),
     "kd, T = 1": ("kd", {"temperature": 1.0}, None),
     "kd, labels 1": ("kd", {"weight": 1.0}, 1.0),
+    "kd, labels 1 @ .1": ("kd", {"weight": 1.0}, 1.0),
     "kd, T = 2, labels 1": ("kd", {"temperature": 2.0, "weight": 1.0}, 1.0),
     "dist": ("dist", {}, None),
     "dkd": ("dkd", {}, None),
@@ -44,13 +47,16 @@ def run(variants: list[str], seeds: int) -> None:
         for text in STUDENTS:
             for name in variants:
                 distiller, options, labels = VARIANTS[name]
+                rate = float(name.split("@")[1]) if "@" in name else None
 
                 def work(
                     text: str = text, distiller: str = distiller, options: Any = options,
                     labels: float | None = labels, seed: int = seed,
+                    rate: float | None = rate,
                 ) -> dict[str, Any]:  # fmt: skip
-                    settings = common.settings_of(distiller, seed, options=options)
-                    settings = replace(settings, labels=labels)
+                    settings = common.settings_of(
+                        distiller, seed, options=options, labels=labels, lr=rate
+                    )
                     guides = [teacher] if settings.teaches else []
                     arch = space.parse(text)
                     return common.train(

@@ -28,6 +28,8 @@ from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
 from scholarch.teacher import load_teacher
 
 DATA = "fashion-mnist"
+#: Of the teachers, half of what common's are given: they are deep and slow.
+EPOCHS = 6
 DEPTHS = {"ResNet-56 (½)": 9, "ResNet-110 (½)": 18}
 STUDENT = ((4,), (4,), (8,), (16,))
 TEACHER = ((8,), (8,), (16,), (32,))
@@ -54,7 +56,7 @@ def teacher_of(name: str, data: Any) -> Teacher:
     arch = space.sample(1, seed=0)[0]
     file = common.cache() / f"half{DEPTHS[name]}-{data.name}.safetensors"
     if not file.exists():
-        settings = common.settings_of("none", 0, epochs=common.TEACHER_EPOCHS, augment="light")
+        settings = common.settings_of("none", 0, epochs=EPOCHS, augment="light")
         found = common.train(space, arch, data, settings)
         network = found.pop("network")
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, file)

@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="leave out so many")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--steps", default="624", help="four epochs; others for label-length")
+    parser.add_argument("--steps", default="312", help="two epochs; others for label-length")
     given = parser.parse_args()
     if given.what == "teachers":
         common.one_thread()

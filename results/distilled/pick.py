@@ -4,6 +4,7 @@ Teacher ResNet-20 of full width; students of ``resnet-cifar`` at ``width_mult=.2
 tenth of its multiply-accumulates; the recipe of :mod:`common`, by KD. Data at bench-S' size::
 
     python results/distilled/pick.py run --data fashion-mnist
+    python results/distilled/pick.py run --data fashion-mnist --calibrate 20
     python results/distilled/pick.py run --data cifar10
     python results/distilled/pick.py table
 """
@@ -19,6 +20,11 @@ import numpy as np
 from _common import machine, markdown_table
 
 import scholarch
+from scholarch.proxies.teacher import Teacher
+from scholarch.search.calibration.calibrated import CalibratedRank
+from scholarch.search.calibration.labels import Label
+from scholarch.search.calibration.picks import quantile_picks
+from scholarch.search.result import SearchResult
 from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace
 from scholarch.searchspace.space import SearchSpace
@@ -50,7 +56,35 @@ def _exact(widths: tuple[tuple[int, ...], ...]) -> CifarResNetSpace:
     return CifarResNetSpace("shrunk", (3,), widths, **options)
 
 
-def candidates(data: Any, seed: int) -> Iterator[tuple[str, SearchSpace, Architecture]]:
+def calibrated(
+    found: SearchResult, data: Any, teacher: Teacher, count: int, seed: int
+) -> Architecture:
+    """The best of the candidates by a rank that ``count`` distillations have corrected.
+
+    As ``scholarch search --calibrate`` has it, by labels of the recipe that all are judged by.
+    """
+    folder = common.cache() / f"answers-{TEACHER}-{data.name}"
+    scores = np.array([candidate.score for candidate in found.candidates])
+    labels = []
+    for place in quantile_picks(scores, count, seed):
+        arch = found.candidates[place].arch
+        settings = common.settings_of("kd", seed)
+
+        def work(arch: Any = arch, settings: Any = settings) -> dict[str, Any]:
+            return common.train(
+                found.space, arch, data, settings, [teacher], folder=folder, test=False
+            )
+
+        line = common.once("labels", {"data": data.name, "arch": arch.text, "seed": seed}, work)
+        labels.append(Label(TEACHER, arch.text, arch.key, seed, line["val"], line["seconds"]))
+    rank = CalibratedRank(found, labels)
+    mean, _ = rank.of(rank.pool)
+    return rank.pool[int(np.argmax(mean))].arch
+
+
+def candidates(
+    data: Any, seed: int, calibrate: int
+) -> Iterator[tuple[str, SearchSpace, Architecture]]:
     """Method, space and architecture of everything that is distilled."""
     space = common.space_of()
     teacher = common.teacher_of(TEACHER, data)
@@ -59,6 +93,9 @@ def candidates(data: Any, seed: int) -> Iterator[tuple[str, SearchSpace, Archite
         space=space, data=data, teacher=teacher, budget={"macs": limit}, seed=seed,
         evaluations=EVALUATIONS,
     )  # fmt: skip
+    if calibrate:
+        yield "calibrated", space, calibrated(found, data, teacher, calibrate, seed)
+        return
     yield "ours", space, found.best.arch
     yield "shrunk", *shrunk(limit)
     rows = space.sample_matrix(4000, np.random.default_rng((seed, 5)))
@@ -67,14 +104,14 @@ def candidates(data: Any, seed: int) -> Iterator[tuple[str, SearchSpace, Archite
         yield f"random{i}", space, arch
 
 
-def run(name: str, seeds: int) -> None:
+def run(name: str, seeds: int, calibrate: int) -> None:
     common.one_thread()
     data = common.data_of(name)
     teacher = common.teacher_of(TEACHER, data)
     folder = common.cache() / f"answers-{TEACHER}-{name}"
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
-        for method, space, arch in candidates(data, seed):
+        for method, space, arch in candidates(data, seed, calibrate):
             kinds = ("kd", "none") if method == "ours" else ("kd",)
             for kind in kinds:
                 key = {"data": name, "method": method, "distiller": kind, "seed": seed}
@@ -104,8 +141,10 @@ def table() -> None:
         by = {(x["method"], x["distiller"], x["seed"]): x for x in mine}
         ours = [by["ours", "kd", s] for s in seeds]
         randoms = [[by[f"random{i}", "kd", s] for i in range(RANDOM)] for s in seeds]
+        rank = [by.get(("calibrated", "kd", s)) for s in seeds]
         methods = {
             "ours, distilled": ours,
+            **({"ours --calibrate 20, distilled": rank} if all(rank) else {}),
             "teacher shrunk, distilled": [by["shrunk", "kd", s] for s in seeds],
             "best of 5 random, distilled": [max(r, key=lambda x: x["val"]) for r in randoms],
             "mean of 5 random, distilled": randoms,
@@ -122,7 +161,7 @@ def table() -> None:
                     "MMACs": f"{np.mean([_mean(x, 'macs') for x in found]) / 1e6:.2f}",
                     "test": common.mean_sd(tests),
                     "ours − it": "" if found is ours else common.interval(gain),
-                    "trained": RANDOM if "random" in name else 1,
+                    "trained": RANDOM if "random" in name else 21 if found is rank else 1,
                 }
             )
     print(markdown_table(rows), f"\n\n{len(seeds)} seeds. {machine()}")
@@ -141,9 +180,10 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--data", choices=DATA, default=DATA[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--calibrate", type=int, default=0, help="labels of the calibrated pick")
     given = parser.parse_args()
     if given.what == "run":
-        run(given.data, given.seeds)
+        run(given.data, given.seeds, given.calibrate)
     else:
         table()
 

@@ -3,9 +3,9 @@
 Reads the runs of ``results/distilled`` (students of the distilled benchmark, KD from the ResNet-56
 teacher), whose learning rate decays to 0 within whatever they were given::
 
-    python results/distilled/grow.py --students 40 --kinds kd_r56 --steps 2,6,20,62,200,624
-    python results/distilled/grow.py --students 40 --kinds kd_r56 --seeds 1 --steps 624
-    python results/distilled/grow.py --students 24 --kinds kd_r56 --steps 1872
+    python results/distilled/grow.py --students 40 --kinds kd_r56 --steps 2,6,20,62,156,312
+    python results/distilled/grow.py --students 40 --kinds kd_r56 --seeds 1 --steps 312
+    python results/distilled/grow.py --students 24 --kinds kd_r56 --steps 1248
     python results/label-length/run.py
 """
 
@@ -23,7 +23,7 @@ import grow  # noqa: E402
 from _common import machine, markdown_table  # noqa: E402
 from judge import tau  # noqa: E402
 
-KIND, FULL, LONG = "kd_r56", 624, 1872
+KIND, FULL, LONG = "kd_r56", 312, 1248
 DRAWS = 2000
 
 
