@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,25 +10,23 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from .data import load_data
 from .proxies.devices import find_device
 from .proxies.teacher import Teacher
-from .search.training_figure import Curves, save_curves
+from .search.conducted import ConductedRun, join_world
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .searchspace.factory import create_space
 from .searchspace.files import held
 from .searchspace.space import SearchSpace
-from .supernet.folder import CURVES, admit, write_train
+from .supernet.folder import admit, write_train
 from .supernet.pretrained import load_supernet
 from .supernet.record import describe_data, describe_run, shell_line
 from .supernet.session import Progress, TrainingRun, check_patience
 from .supernet.settings import TrainSettings
-from .supernet.stopping import stoppable
 from .supernet.trained import Landmark, TrainedSupernet
-from .supernet.trainer import DivergedError, Trainer
+from .supernet.trainer import Trainer
 from .supernet.world import World
 from .teacher import load_teacher
 
@@ -110,7 +107,7 @@ def train_supernet(
     command = command or shell_line(space, str(data), chosen, guide, out)
     with ExitStack() as stack:
         if world is None:
-            world = _join(chosen.device, stack)
+            world = join_world(chosen.device, stack)
         if out is None and world.distributed:
             raise InvalidInputError(f"{world.size} processes need a folder to share; give out")
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory())).expanduser()
@@ -135,103 +132,13 @@ def train_supernet(
         else:
             about = dict(before)
         world.barrier()
-        run = _Run(trainer, folder, about, progress)
+        run = ConductedRun(
+            lambda told: TrainingRun(trainer, folder, progress=told), folder, about, told=progress
+        )
         run.go(kept=out is not None)
         world.barrier()
-        trained = run.result()
+        trained = _result(run.run, folder)
     return replace(trained, path=None) if out is None else trained
-
-
-class _Run:
-    """A training run with its ``train.json`` and its picture kept up to date."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        folder: Path,
-        about: dict[str, Any],
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.trainer, self.folder, self.about = trainer, folder, about
-        self._told, self._drawn = progress, -1
-        self._asked: Callable[[], bool] = bool
-        self._curves: Curves | None = None
-        self.run = TrainingRun(trainer, folder, progress=self._progress)
-
-    def go(self, *, kept: bool) -> None:
-        """Train to the end; ``kept``: a signal ends it between two steps."""
-        with stoppable(kept) as self._asked:
-            try:
-                self.run.run()
-            except _Stopped as error:
-                self.run.save()
-                self._write()
-                raise KeyboardInterrupt from error
-            except DivergedError as error:
-                self._write(diverged=str(error))
-                if not kept and isinstance(error.__cause__, DivergedError):
-                    raise error.__cause__ from None  # it tells of no checkpoint
-                raise
-        if not self.about.get("finished"):
-            self._draw()
-            self._write(finished=True)
-
-    def result(self) -> TrainedSupernet:
-        """What was trained, read back from the folder."""
-        run, trainer = self.run, self.trainer
-        supernet = load_supernet(self.folder)
-        best: Mapping[str, Any] = max(
-            (line for line in run.history if "mean" in line),
-            key=lambda line: float(line["mean"]),
-            default={},
-        )
-        archs = list(run.landmarks.values())
-        costs = trainer.space.cost(trainer.space.encode(archs), resolution=trainer.data.resolution)
-        landmarks = tuple(
-            Landmark(
-                name,
-                arch,
-                float(costs["params"][i]),
-                float(costs["macs"][i]),
-                float(best.get(name, math.nan)),
-            )
-            for i, (name, arch) in enumerate(run.landmarks.items())
-        )
-        return TrainedSupernet(
-            **{field.name: getattr(supernet, field.name) for field in fields(supernet)},
-            history=run.history,
-            landmarks=landmarks,
-            best_mean=float(best.get("mean", math.nan)),
-            steps=trainer.next_step,
-            macs_passed=trainer.macs_passed,
-            seconds=run.seconds,
-        )
-
-    def _progress(self, step: Progress) -> None:
-        leads = self.trainer.world.leads
-        if leads and self._told is not None:
-            self._told(step)
-        self._draw()
-        if not self.run.finished and self.trainer.world.agrees(self._asked()):
-            raise _Stopped
-
-    def _draw(self) -> None:
-        if len(self.run.history) == self._drawn:
-            return
-        self._drawn = len(self.run.history)
-        if self.trainer.world.leads and self._drawn:
-            self._curves = self._curves or Curves(self.trainer)
-            save_curves(self.run, self._curves, self.folder / CURVES)
-
-    def _write(self, **more: Any) -> None:
-        if self.trainer.world.leads:
-            done = {"seconds": round(self.run.seconds, 1), "steps_done": self.trainer.next_step}
-            self.about |= done | {"macs_passed": self.trainer.macs_passed} | more
-            write_train(self.folder, self.about)
-
-
-class _Stopped(Exception):  # noqa: N818 (no error: the user's wish)
-    """The user asked to stop."""
 
 
 # ---------------------------------------------------------------------- helpers
@@ -247,11 +154,32 @@ def _settings(
     return TrainSettings(schedule=schedule, seed=seed, external=external, **settings)
 
 
-def _join(device: str, stack: ExitStack) -> World:
-    """The world that ``torchrun`` made, left again when the stack is done."""
-    if device == "cuda" and "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    world = World.from_environment(device)
-    if world.distributed:
-        stack.callback(torch.distributed.destroy_process_group)
-    return world
+def _result(run: TrainingRun, folder: Path) -> TrainedSupernet:
+    """What was trained, read back from the folder."""
+    trainer, supernet = run.trainer, load_supernet(folder)
+    best: Mapping[str, Any] = max(
+        (line for line in run.history if "mean" in line),
+        key=lambda line: float(line["mean"]),
+        default={},
+    )
+    archs = list(run.landmarks.values())
+    costs = trainer.space.cost(trainer.space.encode(archs), resolution=trainer.data.resolution)
+    landmarks = tuple(
+        Landmark(
+            name,
+            arch,
+            float(costs["params"][i]),
+            float(costs["macs"][i]),
+            float(best.get(name, math.nan)),
+        )
+        for i, (name, arch) in enumerate(run.landmarks.items())
+    )
+    return TrainedSupernet(
+        **{field.name: getattr(supernet, field.name) for field in fields(supernet)},
+        history=run.history,
+        landmarks=landmarks,
+        best_mean=float(best.get("mean", math.nan)),
+        steps=trainer.next_step,
+        macs_passed=trainer.macs_passed,
+        seconds=run.seconds,
+    )

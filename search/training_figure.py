@@ -35,12 +35,14 @@ class Curves:
 
     Args:
         trainer: whose plan.
+        title: of the picture; default says space, data and schedule.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, title: str | None = None) -> None:
         plan, costs = trainer.plan, trainer.costs
         phases = trainer.schedule.phases
-        self.title = f"{trainer.space.name} on {trainer.data.name}, schedule {plan.schedule.name}"
+        named = f"{trainer.space.name} on {trainer.data.name}, schedule {plan.schedule.name}"
+        self.title = named if title is None else title
         self.names = [phase.name for phase in phases]
         self._starts = np.array(plan.starts, dtype=np.float64)
         steps = np.diff(self._starts)
@@ -80,6 +82,8 @@ def curves_figure(
 ) -> Figure:
     """Above, validation accuracy of the landmarks; below, the loss; phases as columns.
 
+    Of one network, distilled or trained by itself, one curve.
+
     Args:
         history: a line an evaluation.
         names: of the landmarks, the smallest first.
@@ -105,7 +109,7 @@ def curves_figure(
         bottom.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
         bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         bottom.set_xlabel("multiply-accumulates of training: forward once, backward twice")
-        rows = _phases(top, curves.names, starts)
+        rows = _phases(top, curves.names if len(names) > 1 else [], starts)
         figure.suptitle(printable(curves.title), x=0.01, ha="left", fontsize=11, fontweight="bold")
         top.set_title(" " + "\n " * (rows - 1), fontsize=8.5)  # room for the phases' names
         return settle(figure)
@@ -161,7 +165,7 @@ def _accuracies(
                 markeredgecolor=_look(name)[0], markeredgewidth=1.3, clip_on=False,
             )  # fmt: skip
         axes.annotate(
-            "○ best mean, kept",
+            "○ best mean, kept" if len(names) > 1 else "○ best, kept",
             (1, 0),
             (-5, 5),
             xycoords="axes fraction",
@@ -187,9 +191,9 @@ def _ends(axes: Axes, x: float, values: Mapping[str, float]) -> None:
         limit = 1.0 if i == len(places) - 1 else places[i + 1] - _APART
         places[i] = min(places[i], limit)
     for name, place in zip(order, places, strict=True):
-        label = name if name in ("smallest", "largest") else "between"
+        label = "between" if name.startswith("between") else name
         axes.annotate(
-            f"{values[name]:.1f}  {label}",
+            f"{values[name]:.1f}  {label}" if len(values) > 1 else f"{values[name]:.1f}",
             (x, low + place * (high - low)),
             (7, 0),
             textcoords="offset points",
@@ -209,4 +213,5 @@ def _losses(axes: Axes, x: np.ndarray, losses: Sequence[float]) -> None:
 
 
 def _look(name: str) -> tuple[str, float]:
-    return {"largest": (ACCENT, 1.8), "smallest": (INK, 1.8)}.get(name, (DOTS, 1.0))
+    looks = {"largest": (ACCENT, 1.8), "student": (ACCENT, 1.8), "smallest": (INK, 1.8)}
+    return looks.get(name, (DOTS, 1.0))

@@ -1,7 +1,8 @@
 """A training run's folder: what lies in it beside checkpoints, and who may go on in it.
 
 ``train.json`` repeats the run, ``last.safetensors`` goes on, ``supernet.safetensors`` is what
-is used, ``history.csv`` and ``curves.svg`` tell how it went.
+is used, ``history.csv`` and ``curves.svg`` tell how it went. A distillation's folder has
+``distil.json`` and ``best.safetensors`` in their places.
 """
 
 from __future__ import annotations
@@ -9,34 +10,52 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.files import refuse_strangers, write_atomic
 from .session import BEST, LAST
 
-__all__ = ["CURVES", "TRAIN", "admit", "read_train", "write_train"]
+__all__ = ["CURVES", "TRAIN", "TRAINING", "Kind", "admit", "read_train", "write_train"]
 
 TRAIN = "train.json"
 CURVES = "curves.svg"
 
-#: What has to be equal for a run to go on; ``settings`` entry by entry.
-_SAME = ("space", "data", "teacher", "world", "settings")
+
+class Kind(NamedTuple):
+    """What is trained in a folder.
+
+    Attributes:
+        name: for messages, e.g. ``"training run"``.
+        record: file that repeats the run.
+        best: file of the network to be used.
+        same: what of the record has to be equal for a run to go on; tables entry by entry.
+        begun: files or folders of which one is there as soon as there is something to go on with.
+    """
+
+    name: str
+    record: str
+    best: str
+    same: tuple[str, ...]
+    begun: tuple[str, ...] = (LAST,)
 
 
-def read_train(folder: Path) -> dict[str, Any]:
+TRAINING = Kind("training run", TRAIN, BEST, ("space", "data", "teacher", "world", "settings"))
+
+
+def read_train(folder: Path, kind: Kind = TRAINING) -> dict[str, Any]:
     """``train.json`` as data.
 
     Raises:
         InvalidInputError: if it is missing or damaged.
     """
-    path = folder / TRAIN
+    path = folder / kind.record
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [name for name in _SAME if name not in data]:
+        if missing := [name for name in kind.same if name not in data]:
             raise ValueError(f"{', '.join(missing)} missing")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InvalidInputError(f"no training run in {folder}: {TRAIN} is missing") from error
+        raise InvalidInputError(f"no {kind.name} in {folder}: {kind.record} is missing") from error
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
     except (TypeError, ValueError) as error:
@@ -46,16 +65,18 @@ def read_train(folder: Path) -> dict[str, Any]:
     return dict(data)
 
 
-def write_train(folder: Path, data: Mapping[str, Any]) -> None:
+def write_train(folder: Path, data: Mapping[str, Any], kind: Kind = TRAINING) -> None:
     """Write ``train.json``.
 
     Raises:
         StoreError: if the disk is full; what was there before stays.
     """
-    write_atomic(folder / TRAIN, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / kind.record, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def admit(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+def admit(
+    folder: Path, asked: Mapping[str, Any], *, resume: bool, kind: Kind = TRAINING
+) -> dict[str, Any]:
     """What is told of the run that goes on in a folder; empty where a new one begins.
 
     A folder in which nothing was trained yet is as good as new.
@@ -64,6 +85,7 @@ def admit(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> dict[str, 
         folder: may be missing.
         asked: what would be written as ``train.json``.
         resume: whether an unfinished run may go on.
+        kind: of the run.
 
     Raises:
         InvalidInputError: if something else lies there, a run of other settings, an
@@ -71,21 +93,22 @@ def admit(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> dict[str, 
     """
     if not folder.is_dir():
         return {}
-    if not (folder / TRAIN).exists():
-        refuse_strangers(folder, "training run")
+    if not (folder / kind.record).exists():
+        refuse_strangers(folder, kind.name)
         return {}
-    before = read_train(folder)
-    if not (folder / LAST).exists():
+    before = read_train(folder, kind)
+    if not any((folder / name).exists() for name in kind.begun):
         return {}
-    if differences := _differences(before, json.loads(json.dumps(asked))):
+    if differences := _differences(before, json.loads(json.dumps(asked)), kind.same):
         raise InvalidInputError(
-            f"{folder} holds a training run with other settings ({'; '.join(differences)});"
+            f"{folder} holds a {kind.name} with other settings ({'; '.join(differences)});"
             " choose another --out"
         )
     if before.get("finished"):
         return before
     if said := before.get("diverged"):
-        usable = f"; {folder / BEST}, the best before, can be used" if _has(folder, BEST) else ""
+        best = folder / kind.best
+        usable = f"; {best}, the best before, can be used" if best.is_file() else ""
         raise InvalidInputError(
             f"{folder} holds a run that diverged, and --resume would only repeat it ({said});"
             f" choose another --out and a smaller --lr{usable}"
@@ -98,14 +121,12 @@ def admit(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> dict[str, 
     return before
 
 
-def _has(folder: Path, name: str) -> bool:
-    return (folder / name).is_file()
-
-
-def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def _differences(
+    before: Mapping[str, Any], asked: Mapping[str, Any], same: tuple[str, ...]
+) -> list[str]:
     """What is not the same, in words."""
     found = []
-    for part in _SAME:
+    for part in same:
         theirs, ours = before[part], asked[part]
         if isinstance(theirs, dict) and isinstance(ours, dict):
             pairs = [(name, theirs.get(name), ours.get(name)) for name in {**theirs, **ours}]

@@ -243,6 +243,7 @@ def test_a_full_disk(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "open", full)
+            patch.setattr("scholarch.search.conducted._LIVE", 0.0)  # a picture an evaluation
             with pytest.raises(StoreError, match=f"cannot write .*{name}: No space left"):
                 train(data, out=out, lr=0.02)
         assert same(whole, train(data, out=out, resume=True))
