@@ -71,6 +71,12 @@ def _schedules(pattern: str) -> list[dict[str, str]]:
     return rows
 
 
+def _distillers(pattern: str) -> list[dict[str, str]]:
+    from .supernet.distil.factory import describe_distiller, list_distillers
+
+    return [{"name": name, "about": describe_distiller(name)} for name in list_distillers(pattern)]
+
+
 def _teachers(pattern: str) -> list[dict[str, str]]:
     from .teacher import describe_teacher, list_teachers
     from .teachers.registry import TEACHERS
@@ -95,6 +101,7 @@ CATALOGS: dict[str, Callable[[str], list[dict[str, str]]]] = {
     "proxies": _proxies,
     "searchers": _searchers,
     "schedules": _schedules,
+    "distillers": _distillers,
     "teachers": _teachers,
     "benchmarks": _benchmarks,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from markupsafe import Markup
 
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.files import write_atomic
+from .distil_report import DISTIL, distil_view, picture
 from .figures import figure_svg, front_figure, tooltips
 from .report import environment
 from .report_data import ReportData
@@ -95,7 +95,8 @@ def refined_html(
             genes=[_gene(gene) for gene in told["genes"]],
             sizes=[f"{size:,}" if size < 10**9 else f"{size:.3g}" for size in told["sizes"]],
             training=_training(told["training"]),
-            curves=_picture(training / _CURVES),
+            curves=picture(training / _CURVES),
+            distil=distil_view(training.parent / DISTIL, pick.arch.text if pick else ""),
             stages=stage_view(after.stages),
             run={
                 **after.run,
@@ -155,14 +156,6 @@ def _training(told: Mapping[str, Any]) -> dict[str, Any]:
             for name, one in told["landmarks"].items()
         ],
     }
-
-
-def _picture(path: Path) -> str:
-    """An SVG file as a data URI; empty where there is none."""
-    try:
-        return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
-    except OSError:
-        return ""
 
 
 def _percent(value: float | None) -> str:

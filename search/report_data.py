@@ -57,6 +57,7 @@ class ReportData:
         accuracies: rows of the front there: notation, predicted, validation and test accuracy.
         test_images: on which the last were measured; 0: the test part was not read.
         predictor: what is known of the predictor that was searched on; empty without one.
+        distilled: what is shown of the pick's distillation; empty where there is none.
     """
 
     title: str
@@ -75,3 +76,4 @@ class ReportData:
     accuracies: list[dict[str, Any]] = field(default_factory=list)
     test_images: int = 0
     predictor: dict[str, Any] = field(default_factory=dict)
+    distilled: dict[str, Any] = field(default_factory=dict)

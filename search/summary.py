@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import ScholarchError
+from .distil_report import DISTIL, distil_view
 from .outcome import Candidate, SearchOutcome
 from .predicted import PREDICTED
 from .report import render_report
@@ -36,6 +38,9 @@ def report_data(result: SearchOutcome) -> ReportData:
         notes=result.notes,
         failures=result.failures,
         measured=_measured(result),
+        distilled={}
+        if result.out is None
+        else distil_view(Path(result.out) / DISTIL, pick.arch.text if pick else ""),
         **_trained(result),
     )
 
