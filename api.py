@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .calibrating import Calibration, find_calibrated
+from .choosing import choose_teacher, find_among
 from .data import DataSet, load_data
 from .proxies.batch import Batch
 from .proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
@@ -21,9 +23,10 @@ from .proxies.scoring import Scorer, ScoreTable
 from .proxies.teacher import Teacher, batch_statistics
 from .proxies.teacher_shape import find_teacher_shape
 from .search.budget import Budget
+from .search.calibration.request import SearchRequest
 from .search.command import command_line, line_of
 from .search.domain import Domain
-from .search.find import REFERENCE_SIZE, search
+from .search.find import REFERENCE_SIZE
 from .search.inherited import search_supernet
 from .search.result import SearchResult
 from .search.run import Progress
@@ -38,6 +41,8 @@ from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
+
+TeacherSpec = Teacher | nn.Module | str | Path
 
 __all__ = ["find_student", "list_proxies", "list_searchers", "score"]
 
@@ -136,7 +141,7 @@ def find_student(
     *,
     space: SearchSpace | str | None = None,
     data: Any,
-    teacher: Teacher | nn.Module | str | Path | None = None,
+    teacher: TeacherSpec | Sequence[TeacherSpec] | None = None,
     supernet: Supernet | str | Path | None = None,
     predictor: str | int = "auto",
     calibration: int = 2000,
@@ -151,8 +156,11 @@ def find_student(
     workers: int = 1,
     device: str = "cpu",
     precision: str = "float32",
+    calibrate: int | None = None,
+    calibrate_epochs: int | None = None,
     command: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> SearchResult:
     """The best students of a teacher under a budget, without training a single one.
 
@@ -165,6 +173,8 @@ def find_student(
         data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
         teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
             the bundled one by default, otherwise needed unless every proxy is teacher-free.
+            Of several, a list, one is chosen: by its own validation accuracy, or with
+            ``calibrate`` by the students it teaches; ``result.info["teachers"]`` compares them.
         supernet: the folder of a training run, its ``supernet.safetensors`` or what
             ``load_supernet`` gave. It brings its space, and stands in place of ``space``,
             ``teacher`` and ``proxies``.
@@ -187,8 +197,13 @@ def find_student(
         device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: of convolutions and linear layers in scoring, ``"float32"`` or
             ``"bfloat16"``.
+        calibrate: so many candidates, one from each quantile of the score, are distilled from
+            the teacher; their validation accuracies correct the rank, and the search goes on
+            with it. Needs ``out``; see :func:`~scholarch.calibrating.find_calibrated`.
+        calibrate_epochs: of each distillation.
         command: the shell line that repeats the run, for the report.
         progress: called as candidates finish.
+        announce: told what the distillations will cost, before the first.
 
     Returns:
         ``result.best`` and ``result.pareto`` are students, ``result.report()`` a page of HTML.
@@ -209,6 +224,11 @@ def find_student(
     bounds = Budget(budget or {})
     options = {"device": (device, "cpu"), "precision": (precision, "float32")}
     if supernet is not None:
+        if calibrate is not None:
+            raise InvalidInputError(
+                "--supernet and --calibrate exclude each other: candidates of a supernet are"
+                " measured, no training-free rank is left to correct"
+            )
         _stands_alone(space, teacher, proxies, workers, precision, data)
         trained = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
         for path in tables:
@@ -252,25 +272,38 @@ def find_student(
     else:
         dataset = load_data(data)
         batch = dataset.batch(batch_size, seed)
-    guide = as_teacher(teacher) if teacher is not None else _default_teacher(batch, proxies, rule)
+    choice = None
+    if isinstance(teacher, str | Path | nn.Module | Teacher):
+        guide: Teacher | None = as_teacher(teacher)
+    elif teacher is None:
+        guide = _default_teacher(batch, proxies, rule)
+    else:
+        named = [as_teacher(one) for one in teacher]
+        choice = choose_teacher(named, dataset) if len(named) != 1 else None
+        guide = choice.teachers[0] if choice else named[0]
+    labels = None
+    if calibrate is not None:
+        labels = Calibration(calibrate, calibrate_epochs, announce=announce)
+    elif calibrate_epochs is not None:
+        raise InvalidInputError("--calibrate-epochs without --calibrate; add --calibrate N")
     if not isinstance(space, SearchSpace):
         space = space_for(space, batch, guide)
     for path in tables:
         space.attach(load_table(path, space))
-    return search(
+    options["calibrate"] = (str(calibrate), "None")
+    options["calibrate-epochs"] = (str(calibrate_epochs), "None")
+    request = SearchRequest(
         space,
         batch,
-        guide,
-        budget=bounds,
-        proxies=proxies,
-        searcher=searcher,
-        evaluations=evaluations,
-        seed=seed,
-        out=Path(out) if out is not None else None,
-        workers=workers,
-        device=device,
-        precision=precision,
-        command=command
+        bounds,
+        proxies,
+        searcher,
+        evaluations,
+        seed,
+        workers,
+        device,
+        precision,
+        command
         or command_line(
             space,
             replace(batch, name=str(data)) if isinstance(data, str | Path) else batch,
@@ -284,8 +317,12 @@ def find_student(
             tables,
             options,
         ),
-        progress=progress,
+        progress,
     )
+    folder = Path(out) if out is not None else None
+    if labels is not None:
+        return find_calibrated(request, labels, dataset, choice, guide, folder)
+    return find_among(request, choice, folder) if choice else request.run(guide, folder)
 
 
 def _stands_alone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from .cli_options import (
     print_json,
     teacher_of,
 )
+from .search.calibration.recipe import LABEL_EPOCHS, MIN_LABELS
 
 if TYPE_CHECKING:
     from .search.result import SearchResult
@@ -35,7 +36,10 @@ def search_command(
         typer.Option(help="scholarch list spaces. [default: derived from the teacher]"),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Teacher: scholarch list teachers, a timm name, a file.")
+        list[str] | None,
+        typer.Option(
+            help="Teacher: scholarch list teachers, a timm name, a file. Of several one is chosen."
+        ),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
     untrained: Annotated[
@@ -96,6 +100,17 @@ def search_command(
     finetune_epochs: Annotated[
         int | None, typer.Option(help="With --refine: of the pick, 0 for none. [default: 10]")
     ] = None,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(
+            help="Distil so many candidates from the teacher, correct the rank by them, and search"
+            " on with it; the cost is told before."
+        ),
+    ] = None,
+    calibrate_epochs: Annotated[
+        int | None,
+        typer.Option(help=f"With --calibrate: of each distillation. [default: {LABEL_EPOCHS}]"),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
     device: Device = "cpu",
     precision: Precision = "float32",
@@ -119,8 +134,9 @@ def search_command(
         from .console import SearchConsole
 
         epochs = _epochs(refine, refine_epochs, finetune_epochs, supernet)
+        _check_calibration(calibrate, calibrate_epochs, refine, supernet, teacher or [])
         with SearchConsole(visible=not (quiet or as_json)) as console:
-            guide = teacher_of(teacher, data, weights, untrained, tap)
+            guide = _teachers(teacher or [], data, weights, untrained, tap)
             asked: dict[str, Any] = {
                 "space": space,
                 "data": data,
@@ -144,7 +160,13 @@ def search_command(
             if refine is None:
                 from .api import find_student
 
-                result = find_student(supernet=supernet, **asked)
+                result = find_student(
+                    supernet=supernet,
+                    calibrate=calibrate,
+                    calibrate_epochs=calibrate_epochs,
+                    announce=None if quiet or as_json else _announce,
+                    **asked,
+                )
             else:
                 from .refining import refine_student
 
@@ -163,14 +185,81 @@ def search_command(
 
 def show_result(result: SearchResult, quiet: bool, as_json: bool) -> None:
     """Print what a search found; raises, with the reasons, where nothing was."""
+    told = {name: result.info[name] for name in ("calibration", "teachers") if name in result.info}
     if as_json:
-        print_json(result.to_json())
+        print_json(result.to_json() | told)
     elif not quiet:
         from .console import print_result
 
         print_result(result)
+        _show_calibration(told.get("calibration"), result.out)
     if result.pick is None:
         result.best  # noqa: B018  (raises, with the reasons)
+
+
+def _show_calibration(told: Mapping[str, Any] | None, out: str | None) -> None:
+    """What a calibrated search found beside its front, and where all of it lies."""
+    if told is None:
+        return
+    from .console import print_line
+
+    def tau(value: float | None) -> str:
+        return "unknown" if value is None else f"{value:.2f}"
+
+    front = told["front"]
+    print_line(
+        f"calibrated by {len(told['labels'])} students of {told['teacher']}: tau of the rank"
+        f" {tau(told['tau_prior'])} before, {tau(told['tau_left_out'])} on students left out;"
+        f" {front['new']} of {front['second']} on the front are new"
+    )
+    if out is not None:
+        print_line(f"what it changed: {Path(out).parent}/report.html")
+
+
+def _announce(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _teachers(
+    names: Sequence[str], data: str, weights: Path | None, untrained: bool, tap: list[str] | None
+) -> Any:
+    """One teacher, ``None`` for the default one, or a list of several."""
+    if len(names) < 2:
+        return teacher_of(names[0] if names else None, data, weights, untrained, tap)
+    from .searchspace.errors import InvalidInputError
+
+    if weights is not None or untrained or tap:
+        raise InvalidInputError(
+            f"--weights, --untrained and --tap describe one teacher, {len(names)} are given; name"
+            " files of weights with --teacher"
+        )
+    return [teacher_of(name, data, None, False, None) for name in names]
+
+
+def _check_calibration(
+    count: int | None,
+    epochs: int | None,
+    refine: str | None,
+    supernet: Path | None,
+    teachers: Sequence[str],
+) -> None:
+    """Check what goes together with --calibrate."""
+    from .searchspace.errors import InvalidInputError
+
+    if count is None and epochs is not None:
+        raise InvalidInputError("--calibrate-epochs without --calibrate; add --calibrate N")
+    if count is not None and count < MIN_LABELS:
+        raise InvalidInputError(
+            f"--calibrate {count}; need at least {MIN_LABELS} distillations to correct a rank by"
+        )
+    if count is not None and supernet is not None:
+        raise InvalidInputError(
+            "--calibrate and --supernet exclude each other: candidates of a supernet are measured,"
+            " no training-free rank is left to correct"
+        )
+    if refine is not None and (count is not None or len(teachers) > 1):
+        what = "--calibrate" if count is not None else "several teachers"
+        raise InvalidInputError(f"--refine and {what} exclude each other; take one after the other")
 
 
 def _amounts(texts: Mapping[str, str]) -> dict[str, float]:
