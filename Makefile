@@ -10,15 +10,23 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c const
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs format bench clean distclean
+.PHONY: help demo demo-distil test lint docs format bench clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed ## search a student for the bundled teacher, into a fresh folder under runs/
 	$(BIN)/scholarch search --space resnet-cifar --data digits \
 		--max-macs 20M --evaluations 500 --seed 0 \
 		--out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+# The same run's folder, or a new demo's where there is none.
+demo-distil: .venv/.installed-dev ## distil the newest demo's student, export it, run that file
+	@ls -d runs/demo-*/student > /dev/null 2>&1 || $(MAKE) --no-print-directory demo
+	@set -e; run=$$(ls -td runs/demo-*/student | head -1); run=$${run%/student}; \
+	$(BIN)/scholarch distil "$$run" --epochs 12 --baseline --resume; \
+	$(BIN)/scholarch export "$$run" --format onnx --out "$$run/student.onnx"; \
+	$(BIN)/python docs/examples/onnx_accuracy.py "$$run/student.onnx" "$$run/distil"
 
 # Not `python -m pytest`: that puts the root, with its search/ and data.py, on the path.
 # Processes take single tests from each other's lot; each computes on one thread.
