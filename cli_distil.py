@@ -23,7 +23,7 @@ __all__ = ["distil_command", "report_distilled"]
 _SETTING = "--setting"
 
 #: Settings with an option of their own, or none.
-_NAMED = ("epochs", "seed", "patience", "device", "precision", "compile", "average")
+_NAMED = ("epochs", "seed", "patience", "device", "precision", "compile", "average", "int8")
 
 
 def distil_command(
@@ -79,6 +79,10 @@ def distil_command(
     average: Annotated[
         float, typer.Option(help="Decay of averaged weights, e.g. 0.999; 0: none.")
     ] = 0.0,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Train rounded, for export --format onnx-int8 afterwards."),
+    ] = False,
     setting: Annotated[
         list[str] | None,
         typer.Option(help="Any other setting, e.g. lr=0.02 or batch_size=128: see TrainSettings."),
@@ -127,6 +131,7 @@ def distil_command(
                 resume=resume,
                 baseline=baseline,
                 average=average,
+                int8=int8,
                 command=ctx.obj,
                 progress=console.show,
                 patience=patience,

@@ -62,6 +62,7 @@ def distil_student(
     resume: bool = False,
     baseline: bool = False,
     average: float = 0.0,
+    int8: bool = False,
     world: World | None = None,
     command: str | None = None,
     progress: Callable[[DistilProgress], None] | None = None,
@@ -88,6 +89,8 @@ def distil_student(
         resume: go on with an unfinished run in ``out``; where none is, one begins.
         baseline: train the hand-made network of the student's size by the same recipe, too.
         average: decay of averaged weights that are evaluated and handed over; 0: none.
+        int8: train with weights and inputs rounded as an int8 export will; the network that is
+            handed over is float.
         world: ranks; default what ``torchrun`` says in the environment, else one process.
         command: the shell line that repeats the run, for ``distil.json``.
         progress: called after every step, on the first rank.
@@ -121,7 +124,7 @@ def distil_student(
         ['test', 'val']
     """
     given = {"epochs": epochs, "seed": seed, **settings}
-    chosen = _settings(distiller, options, labels, average, given)
+    chosen = _settings(distiller, options, labels, average, int8, given)
     if init not in INITS:
         raise InvalidInputError(f"--init {init!r}; one of {', '.join(INITS)}")
     find_device(chosen.train.device)
@@ -183,6 +186,7 @@ def _settings(
     options: Mapping[str, Any] | None,
     labels: float | None,
     average: float,
+    int8: bool,
     settings: Mapping[str, Any],
 ) -> DistilSettings:
     if distiller == AUTO and options:
@@ -194,6 +198,7 @@ def _settings(
         options=dict(options or {}),
         labels=labels,
         average=average,
+        int8=int8,
         train=DistilSettings.recipe(**settings),
     )
 

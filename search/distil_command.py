@@ -47,5 +47,6 @@ def distil_line(
         if name in plain and value != plain[name] and value is not None:
             words += [f"--{own[name]}", str(value)] if name in own else []
             words += [] if name in own else ["--setting", f"{name}={value}"]
+    words += ["--int8"] if settings["int8"] else []
     words += ["--baseline"] if baseline else []
     return shlex.join([*words, "--out", str(out) if out is not None else "RUN"])

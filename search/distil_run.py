@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,12 +182,9 @@ class Distillation:
             return settings
         if "choice" not in self.told:
             self._choose()
-        return DistilSettings(
-            distiller=self.told["choice"]["distiller"],
-            labels=None if self.told["choice"]["distiller"] == NO_DISTILLER else settings.labels,
-            average=settings.average,
-            train=settings.train,
-        )
+        picked = self.told["choice"]["distiller"]
+        labels = None if picked == NO_DISTILLER else settings.labels
+        return replace(settings, distiller=picked, options={}, labels=labels)
 
     def _choose(self) -> None:
         settings, images = self.task.settings, len(self.task.data.val.labels)

@@ -88,7 +88,8 @@ def candidates(
     """Method, space and architecture of everything that is distilled."""
     space = common.space_of()
     teacher = common.teacher_of(TEACHER, data)
-    limit = 0.1 * float(teacher.macs or 0)
+    plain = common.space_of(1.0)  # a teacher's own count is at another resolution
+    limit = 0.1 * float(plain.cost([plain.parse(common.TEACHERS[TEACHER])])["macs"][0])
     found = scholarch.find_student(
         space=space, data=data, teacher=teacher, budget={"macs": limit}, seed=seed,
         evaluations=EVALUATIONS,

@@ -20,6 +20,7 @@ from scholarch.supernet.distil.guides import SOFT_LABELS, Guides
 from scholarch.supernet.distil.run import STUDENT, StudentRun, load_best
 from scholarch.supernet.distil.settings import DistilSettings
 from scholarch.supernet.distil.trainer import StudentTrainer
+from scholarch.supernet.fake_quant import is_fake_quantised
 from scholarch.supernet.trainer import Trainer
 from scholarch.supernet.world import World
 from scholarch.teacher import load_teacher
@@ -48,7 +49,7 @@ def teacher(space: SearchSpace) -> Teacher:
 
 
 def recipe(distiller: str = "kd", *, options: Any = None, **given: Any) -> DistilSettings:
-    own = {name: given.pop(name) for name in ("labels", "average") if name in given}
+    own = {name: given.pop(name) for name in ("labels", "average", "int8") if name in given}
     train = {"epochs": 1, "batch_size": 4, "lr": 0.02, "evaluations": 2, "augment": "none"}
     settings = DistilSettings.recipe(**{**train, **given})
     return DistilSettings(distiller=distiller, options=options or {}, train=settings, **own)
@@ -200,3 +201,32 @@ def test_what_does_not_fit_is_refused(new: Any, teacher: Teacher) -> None:
         new(recipe("sp", compile=True))
     with pytest.raises(InvalidInputError, match="has 10 classes, data .* has 4"):
         new(recipe(), teachers=(load_teacher("resnet14-digits"),))
+
+
+def test_int8_trains_rounded_and_hands_over_a_plain_network(new: Any, tmp_path: Path) -> None:
+    plain, rounded = new(recipe()), new(recipe(int8=True))
+    assert run(plain) != run(rounded)
+    assert is_fake_quantised(rounded.student)
+    kept = rounded.best_network()
+    assert not is_fake_quantised(kept)
+    assert kept.state_dict().keys() == plain.best_network().state_dict().keys()
+    own = [m for m in rounded.student.modules() if hasattr(m, "observe")]
+    assert {m.observe for m in own} == {rounded.plan.steps // 2}
+
+
+def test_int8_is_resumed_bit_for_bit(new: Any, tmp_path: Path) -> None:
+    """Ranges of inputs are in the checkpoint, and how many steps they were followed for."""
+    whole = new(recipe(int8=True))
+    losses = run(whole)
+    first = new(recipe(int8=True))
+    before = run(first, 6)
+    save_checkpoint(first, tmp_path / "last.safetensors")
+    second = new(recipe(int8=True))
+    restore(second, tmp_path / "last.safetensors")
+    assert before + run(second) == losses
+    assert equal(second.network.state_dict(), whole.network.state_dict())
+
+
+def test_int8_is_not_compiled() -> None:
+    with pytest.raises(InvalidInputError, match="leave compile out"):
+        recipe(int8=True, compile=True)
