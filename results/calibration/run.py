@@ -12,7 +12,8 @@ accuracy as label; Kendall's τ-b of the calibrated rank on the second half stan
 the prior, of sizes and of chance on the same half.
 
 Scores of the built-in benchmarks are in ``scores/``, made by the commands in README.md. A CSV
-needs columns ``arch`` (or ``text``) and the truth; its architectures are scored once, into
+needs columns ``arch`` (or ``text``) and the truth, and labels are read from the column of the
+truth's name and ``_val`` where there is one; its architectures are scored once, into
 ``scores/``, by the space's default ensemble, or looked up in JSON: score → a list a seed, each with
 a value a line of the CSV, of which the first counts.
 """
@@ -66,6 +67,7 @@ class Case:
         proxies: its parts, name → ``[A]``.
         costs: params, macs and depth, ``[A]``.
         truth: accuracy, ``[A]``.
+        labels: what a label says, ``[A]``: the truth, or validation accuracy where it is known.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Case:
     proxies: Mapping[str, Column]
     costs: Mapping[str, Column]
     truth: Column
+    labels: Column
 
 
 #: Benchmark, half, truth, what it served for.
@@ -128,8 +131,10 @@ def from_csv(
     else:
         lines = _scored(path.stem, space, [archs[i] for i in places], names, images, seed)
     rows = space.encode([archs[i] for i in places])
-    values = np.array([float(table[i][truth]) for i in places])
-    return _case(f"{path.stem} {truth}", "reported", space, rows, lines, space.cost(rows), values)
+    label = f"{truth}_val" if f"{truth}_val" in table[0] else truth
+    values, labels = (np.array([float(table[i][name]) for i in places]) for name in (truth, label))
+    name, costs = f"{path.stem} {truth}", space.cost(rows)
+    return _case(name, "reported", space, rows, lines, costs, values, labels)
 
 
 def _scored(
@@ -160,6 +165,7 @@ def _case(
     lines: Sequence[Mapping[str, str]],
     costs: Mapping[str, Column],
     truth: Column,
+    labels: Column | None = None,
 ) -> Case:
     columns = {
         key: np.array([float(line[key] or "nan") for line in lines])
@@ -177,6 +183,7 @@ def _case(
         {key: column[fine] for key, column in columns.items()},
         {key: costs[key][fine] for key in SIZES},
         truth[fine],
+        (truth if labels is None else labels)[fine],
     )
 
 
@@ -201,7 +208,7 @@ def draw(case: Case, count: int, seed: int) -> dict[str, float]:
     process = RankProcess(
         features.prior(case.prior[picked]),
         features(case.rows[picked], proxies(picked)),
-        case.truth[picked],
+        case.labels[picked],
     )
     mean, _ = process.predict(
         features.prior(case.prior[held]), features(case.rows[held], proxies(held))

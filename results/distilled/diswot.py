@@ -1,6 +1,7 @@
 """DisWOT's own table at bench-S' size: KD < DisWOT < DisWOT†, or not.
 
-Teachers like ResNet-56 and ResNet-110 at half width, students of ResNet-20's size at a quarter
+Teachers: ResNet-56 and ResNet-20 of full width, and ResNet-56 and ResNet-110 at half of it, which
+half the epochs left weaker than a student; students of ResNet-20's size at a quarter
 (``4-4x3-8x3-16x3``). **KD**: that ResNet-20, distilled by KD. **DisWOT**: of S0's 64 depths at
 these widths the one inside ResNet-20's parameters that the score ``diswot`` likes best, distilled
 by KD. **DisWOT†**: the same with the distiller ``diswot``. The cross (ResNet-20 by ``diswot``) says
@@ -31,6 +32,8 @@ DATA = "fashion-mnist"
 #: Of the teachers, half of what common's are given: they are deep and slow.
 EPOCHS = 6
 DEPTHS = {"ResNet-56 (½)": 9, "ResNet-110 (½)": 18}
+#: Of full width, trained for twice as long: common's.
+FULL = {"ResNet-56": "r56", "ResNet-20": "r20"}
 STUDENT = ((4,), (4,), (8,), (16,))
 TEACHER = ((8,), (8,), (16,), (32,))
 RESNET20 = (3, 3, 3)
@@ -50,6 +53,8 @@ def space_of(depths: tuple[int, ...], widths: Any) -> CifarResNetSpace:
 
 def teacher_of(name: str, data: Any) -> Teacher:
     """Trained once, by the teachers' recipe of :mod:`common`."""
+    if name in FULL:
+        return replace(common.teacher_of(FULL[name], data), name=name)
     from safetensors.torch import load_file, save_file
 
     space = space_of((DEPTHS[name],), TEACHER)
@@ -83,13 +88,13 @@ def students(teacher: Teacher, data: Any, seed: int) -> dict[str, Architecture]:
     return {"resnet20": plain, "diswot": inside[int(np.nanargmax(scores["diswot"]))]}
 
 
-def run(seeds: int) -> None:
+def run(seeds: int, teachers: list[str]) -> None:
     common.one_thread()
     data = common.data_of(DATA)
     space = space_of((1, 3, 5, 7), STUDENT)
-    for name in DEPTHS:
+    for name in teachers:
         teacher = teacher_of(name, data)
-        folder = common.cache() / f"answers-half{DEPTHS[name]}"
+        folder = common.cache() / f"answers-{FULL.get(name) or f'half{DEPTHS[name]}'}"
         folder.mkdir(exist_ok=True)
         for seed in range(seeds):
             archs = students(teacher, data, seed)
@@ -110,10 +115,10 @@ def run(seeds: int) -> None:
 def table() -> None:
     lines = [json.loads(t) for t in (common.HERE / "diswot.jsonl").read_text().splitlines()]
     rows = []
-    for teacher in DEPTHS:
+    for teacher in (*FULL, *DEPTHS):
         by = {(x["method"], x["seed"]): x for x in lines if x["teacher"] == teacher}
         seeds = sorted({seed for _, seed in by})
-        for method in METHODS:
+        for method in METHODS if by else ():
             found = [by[method, s] for s in seeds]
             gain = [by[method, s]["test"] - by["KD", s]["test"] for s in seeds]
             rows.append(
@@ -133,9 +138,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--teachers", default=",".join((*FULL, *DEPTHS)))
     given = parser.parse_args()
     if given.what == "run":
-        run(given.seeds)
+        run(given.seeds, given.teachers.split(","))
     else:
         table()
 

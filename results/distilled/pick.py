@@ -12,7 +12,9 @@ tenth of its multiply-accumulates; the recipe of :mod:`common`, by KD. Data at b
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import common
@@ -83,7 +85,7 @@ def calibrated(
 
 
 def candidates(
-    data: Any, seed: int, calibrate: int
+    data: Any, seed: int, calibrate: int, out: str
 ) -> Iterator[tuple[str, SearchSpace, Architecture]]:
     """Method, space and architecture of everything that is distilled."""
     space = common.space_of()
@@ -92,7 +94,7 @@ def candidates(
     limit = 0.1 * float(plain.cost([plain.parse(common.TEACHERS[TEACHER])])["macs"][0])
     found = scholarch.find_student(
         space=space, data=data, teacher=teacher, budget={"macs": limit}, seed=seed,
-        evaluations=EVALUATIONS,
+        evaluations=EVALUATIONS, out=Path(out) / "search",
     )  # fmt: skip
     if calibrate:
         yield "calibrated", space, calibrated(found, data, teacher, calibrate, seed)
@@ -112,7 +114,9 @@ def run(name: str, seeds: int, calibrate: int) -> None:
     folder = common.cache() / f"answers-{TEACHER}-{name}"
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
-        for method, space, arch in candidates(data, seed, calibrate):
+        with tempfile.TemporaryDirectory() as out:
+            found = list(candidates(data, seed, calibrate, out))
+        for method, space, arch in found:
             kinds = ("kd", "none") if method == "ours" else ("kd",)
             for kind in kinds:
                 key = {"data": name, "method": method, "distiller": kind, "seed": seed}

@@ -95,7 +95,8 @@ def cifar10() -> DataSet:
     parts = np.split(np.arange(len(order)), [TRAIN, TRAIN + VAL])
     train, val, test = (part(images[p], labels[p]) for p in parts)
     pixels = train.images.reshape(-1, 3) / 255.0
-    return DataSet("cifar10", 10, train, val, test, tuple(pixels.mean(0)), tuple(pixels.std(0)))
+    mean, std = (tuple(map(float, x)) for x in (pixels.mean(0), pixels.std(0)))
+    return DataSet("cifar10", 10, train, val, test, mean, std)
 
 
 DATA = {"fashion-mnist": fashion_mnist, "cifar10": cifar10}

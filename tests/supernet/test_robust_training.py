@@ -95,6 +95,7 @@ def gradient_by_hand(
         divergence=soft_cross_entropy,
         generator=torch.Generator().manual_seed(7),
         quiet=forward,
+        indices=torch.arange(len(labels)),
     )
     if objective == "trades":
         view = replace(view, spec=Pass("largest", labels=0.5, options=OPTIONS), soft=None)
