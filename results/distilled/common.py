@@ -162,6 +162,8 @@ def mean_sd(values: Sequence[float], *, sign: bool = False) -> str:
 def interval(differences: Sequence[float]) -> str:
     """Percent, mean and 95 % t interval of paired differences."""
     x = 100 * np.asarray(differences)
+    if len(x) < 2:
+        return f"{x.mean():+.1f}".replace("-", "−")
     half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
     mean = x.mean()
     return f"{mean:+.1f} ({mean - half:+.1f} … {mean + half:+.1f})".replace("-", "−")
