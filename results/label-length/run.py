@@ -68,6 +68,10 @@ def main() -> None:
             ours = space.cost([space.parse(a) for a in final])[name]
             row[title] = interval(np.asarray(ours), np.array([x["test"] for x in final.values()]))
         rows.append(row | {"accuracy": "", "CPU s": "0"})
+    for title in {title for row in rows for title in row}:
+        if {row.get(title) for row in rows} == {"–"}:
+            for row in rows:
+                row.pop(title)  # no such runs
     print(markdown_table(rows), f"\n\n{machine()}")
 
 
