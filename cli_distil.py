@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from .cli_options import (
     Json,
     Plugin,
     Quiet,
-    interrupted,
+    leads,
     load_plugins,
+    one_voice,
     options_of,
     print_json,
 )
@@ -105,18 +105,15 @@ def distil_command(
 
     Under torchrun several processes train together.
     """
-    from .searchspace.errors import InvalidInputError
-
-    leads = os.environ.get("RANK", "0") == "0"
     load_plugins(plugin)
     place = folder / "distil" if out is None else out
-    try:
+    with one_voice(place, resume=resume):
         given = _settings(setting)
 
         from .console_distil import DistilConsole
         from .distilling import distil_student
 
-        with DistilConsole(visible=leads and not (quiet or as_json)) as console:
+        with DistilConsole(visible=leads() and not (quiet or as_json)) as console:
             found = distil_student(
                 folder,
                 teacher=_teachers(teacher, weights),
@@ -140,15 +137,7 @@ def distil_command(
                 compile=compiled,
                 **given,
             )
-    except KeyboardInterrupt:
-        if not leads:
-            raise typer.Exit(130) from None
-        interrupted(place, "trained", "" if resume else " with --resume")
-    except InvalidInputError:
-        if leads:
-            raise
-        raise typer.Exit(2) from None  # the first process says why
-    if not leads:
+    if not leads():
         return
     if as_json:
         print_json(found.to_json())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,7 +21,9 @@ __all__ = [
     "Quiet",
     "finite",
     "interrupted",
+    "leads",
     "load_plugins",
+    "one_voice",
     "options_of",
     "print_json",
     "teacher_of",
@@ -114,6 +119,28 @@ def interrupted(out: Path, what: str = "scored", how: str = "") -> NoReturn:
         file=sys.stderr,
     )
     raise typer.Exit(130)
+
+
+@contextmanager
+def one_voice(out: Path, *, resume: bool) -> Iterator[None]:
+    """Let the first process of ``torchrun`` alone say that a training in ``out`` ended early."""
+    from .searchspace.errors import InvalidInputError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not leads():
+            raise typer.Exit(130) from None
+        interrupted(out, "trained", "" if resume else " with --resume")
+    except InvalidInputError:
+        if leads():
+            raise
+        raise typer.Exit(2) from None
+
+
+def leads() -> bool:
+    """Whether this is the first process, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def finite(value: float) -> float | None:

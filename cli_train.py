@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from .cli_options import (
     Json,
     Plugin,
     Quiet,
-    interrupted,
+    leads,
     load_plugins,
+    one_voice,
     options_of,
     print_json,
 )
@@ -93,9 +93,8 @@ def train_command(
     """
     from .searchspace.errors import InvalidInputError
 
-    leads = os.environ.get("RANK", "0") == "0"
     load_plugins(plugin)
-    try:
+    with one_voice(out, resume=resume):
         given = _settings(epochs, max_passed_macs, setting)
         options = _space_options(option, width_mult)
         if weights is not None and teacher is None:
@@ -107,7 +106,7 @@ def train_command(
         from .teacher import load_teacher
         from .training import train_supernet
 
-        with TrainConsole(visible=leads and not (quiet or as_json)) as console:
+        with TrainConsole(visible=leads() and not (quiet or as_json)) as console:
             trained = train_supernet(
                 space=space,
                 data=data,
@@ -130,15 +129,7 @@ def train_command(
                 compile=compiled,
                 **given,
             )
-    except KeyboardInterrupt:
-        if not leads:
-            raise typer.Exit(130) from None
-        interrupted(out, "trained", "" if resume else " with --resume")
-    except InvalidInputError:
-        if leads:
-            raise
-        raise typer.Exit(2) from None  # the first process says why
-    if not leads:
+    if not leads():
         return
     if as_json:
         print_json(trained.to_json())

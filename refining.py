@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,8 +23,9 @@ from .search.result import SearchResult
 from .search.run import Progress
 from .search.student import Student, TrainedWeights
 from .search.survivors import Survivor, survivors
+from .search.two_searches import admit_told
 from .searchspace.errors import InvalidInputError, ScholarchError
-from .searchspace.files import held, make_folder, refuse_strangers, write_atomic
+from .searchspace.files import held, make_folder, write_atomic
 from .searchspace.latency import load_table
 from .searchspace.narrow import narrow
 from .searchspace.space import SearchSpace
@@ -163,10 +163,10 @@ def refine_student(
         "train_settings": extra,
         "calibration": calibration,
     }
-    _admit(folder, asked)
+    admit_told(folder, REFINE, "refined search", asked)
     make_folder(folder)
     with held(folder):
-        before = _admit(folder, asked)
+        before = admit_told(folder, REFINE, "refined search", asked)
         told: dict[str, Any] = {"settings": asked, "finished": False}
         if not before:
             write_refine(folder, told)
@@ -238,30 +238,6 @@ def refine_student(
         write_refine(folder, told)
         write_atomic(folder / REPORT, refined_html(first, second, told, folder / "supernet"))
     return Refined(best, first, genes, second, told, folder)
-
-
-def _admit(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier run of this command left; empty where the folder is new."""
-    if not folder.is_dir():
-        return {}
-    path = folder / REFINE
-    if not path.exists():
-        refuse_strangers(folder, "refined search")
-        return {}
-    try:
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        there = before["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(
-            f"{path} is damaged ({error}); move the folder away and run again"
-        ) from error
-    here = json.loads(json.dumps(asked))
-    if wrong := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
-        said = "; ".join(f"{n}: {there.get(n)} there, {here.get(n)} here" for n in wrong)
-        raise InvalidInputError(
-            f"{folder} holds a refined search with other settings ({said}); choose another --out"
-        )
-    return before
 
 
 def _as_search(tell: Callable[[Progress], None]) -> Callable[[TrainProgress], None]:

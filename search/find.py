@@ -30,7 +30,7 @@ from .settings import RunSettings, ScoreRule, check_counts
 from .sizes import size_note
 from .store import RunStore
 
-__all__ = ["REFERENCE_SIZE", "conduct", "search"]
+__all__ = ["REFERENCE_SIZE", "about_teacher", "conduct", "engine_for", "search"]
 
 #: Architectures every rank is taken against; a rank fraction's grain is 1/64.
 REFERENCE_SIZE = 64
@@ -118,7 +118,9 @@ def search(
             **({"precision": precision} if precision != "float32" else {}),
         },
     )
-    engine = _engine(space, list(settings.proxies), batch, taps, seed, workers, device, precision)
+    engine = engine_for(
+        space, list(settings.proxies), batch, taps, seed, workers, device, precision
+    )
     notes += _notes(rule, teacher)
     side = int(batch.images.shape[-1])
     if side != space.resolution:
@@ -140,7 +142,7 @@ def search(
         {
             "evaluations": evaluations,
             "command": command,
-            "teacher": _about(teacher),
+            "teacher": about_teacher(teacher),
             "workers": workers,
         },
         out,
@@ -222,7 +224,7 @@ def _time_front(result: SearchResult) -> None:
         )
 
 
-def _engine(
+def engine_for(
     space: SearchSpace,
     proxies: Sequence[str],
     batch: Batch,
@@ -232,6 +234,7 @@ def _engine(
     device: str,
     precision: str,
 ) -> Engine:
+    """Where candidates are scored: here, or in as many processes as there are workers."""
     given: dict[str, Any] = {"batch": batch, "teacher": teacher, "seed": seed}
     if workers == 1:
         return InProcessEngine(space, proxies, **given, device=device, precision=precision)
@@ -272,7 +275,8 @@ def _notes(rule: ScoreRule, teacher: Teacher | None) -> list[str]:
     return notes
 
 
-def _about(teacher: Teacher | None) -> dict[str, str]:
+def about_teacher(teacher: Teacher | None) -> dict[str, str]:
+    """What ``run.json`` tells of a teacher, as texts; empty without one."""
     if teacher is None:
         return {}
     about = {"name": teacher.name, "weights": "trained" if teacher.trained else "random"}

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from ..searchspace.errors import InvalidInputError
 from ..searchspace.files import write_atomic
 from .distil_report import DISTIL, distil_view, picture
-from .figures import figure_svg, front_figure, tooltips
 from .report import environment
-from .report_data import ReportData
-from .report_numbers import front_costs
 from .report_table import stage_view
 from .result import SearchResult
 from .summary import report_data
-from .units import cost_label, cost_text, cost_value, decimal, number
+from .two_searches import read_told, search_view
+from .units import cost_text, cost_value, number, percent
 
 __all__ = ["REFINE", "REPORT", "read_refine", "refined_html", "write_refine"]
 
@@ -45,17 +39,7 @@ def read_refine(folder: Path) -> dict[str, Any]:
     Raises:
         InvalidInputError: if it is missing, damaged or of an unfinished one.
     """
-    path = folder / REFINE
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        finished = told["finished"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"no refined search in {folder}: {error}") from error
-    if not finished:
-        raise InvalidInputError(
-            f"the refined search in {folder} is not finished; run the same command to go on"
-        )
-    return dict(told)
+    return read_told(folder, REFINE, "refined search")
 
 
 def refined_html(
@@ -82,14 +66,14 @@ def refined_html(
             budget=[cost_text(name, bound) for name, bound in budget.items()],
             tuned={
                 **tuned,
-                "before": _percent(tuned["before"]),
-                "after": _percent(tuned["after"]),
-                "val": _percent(tuned["after"] if tuned["kept"] == "after" else tuned["before"]),
-                "test": _percent(tuned["test"]),
+                "before": percent(tuned["before"]),
+                "after": percent(tuned["after"]),
+                "val": percent(tuned["after"] if tuned["kept"] == "after" else tuned["before"]),
+                "test": percent(tuned["test"]),
             },
             onnx=told.get("onnx"),
-            first=_search(first, before, "first"),
-            second=_search(second, after, "second"),
+            first=search_view(first, before, "first"),
+            second=search_view(second, after, "second"),
             accuracies=after.accuracies,
             predictor=after.predictor,
             genes=[_gene(gene) for gene in told["genes"]],
@@ -109,22 +93,6 @@ def refined_html(
         )
     )
     return html.encode(errors="backslashreplace").decode()
-
-
-def _search(result: SearchResult, data: ReportData, name: str) -> dict[str, Any]:
-    """Pictures and numbers of one of the two searches."""
-    pictures = []
-    for i, cost in enumerate(front_costs(data)):
-        label = f"Score against {cost_label(cost)}"
-        svg = figure_svg(front_figure(data, cost), f"{name}{i}", label, tooltips(data, cost))
-        pictures.append({"cost": cost, "svg": Markup(svg)})  # noqa: S704 (escaped by its writer)
-    return {
-        "pictures": pictures,
-        "score": data.score_name,
-        "evaluated": f"{len(result.candidates):,}",
-        "front": f"{len(result.front):,}",
-        "pick": result.pick.arch.text if result.pick else "",
-    }
 
 
 def _gene(gene: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,14 +119,8 @@ def _training(told: Mapping[str, Any]) -> dict[str, Any]:
                 "arch": one["arch"],
                 "long": len(one["arch"]) > 28,
                 "macs": cost_value("macs", one["macs"]),
-                "accuracy": _percent(one["accuracy"]),
+                "accuracy": percent(one["accuracy"]),
             }
             for name, one in told["landmarks"].items()
         ],
     }
-
-
-def _percent(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return decimal(math.nan)
-    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"

@@ -13,7 +13,7 @@ from .outcome import Candidate, SearchOutcome
 from .predicted import PREDICTED
 from .report import render_report
 from .report_data import ReportCandidate, ReportData
-from .units import cost_text, cost_value, decimal
+from .units import cost_text, cost_value, decimal, percent
 
 __all__ = ["report_data", "report_html"]
 
@@ -64,9 +64,9 @@ def _trained(result: SearchOutcome) -> dict[str, Any]:
             "long": len(candidate.arch.text) > 28,
             "picked": candidate is result.pick,
             "costs": [(n, cost_value(n, candidate.costs[n])) for n in result.objectives],
-            "predicted": _percent(candidate.scores.get(PREDICTED, math.nan)),
-            "val": _percent(candidate.score),
-            "test": _percent(tested.get(candidate.arch.key, math.nan)),
+            "predicted": percent(candidate.scores.get(PREDICTED, math.nan)),
+            "val": percent(candidate.score),
+            "test": percent(tested.get(candidate.arch.key, math.nan)),
         }
         for candidate in result.front
     ]
@@ -95,10 +95,6 @@ def _predictor(told: Mapping[str, Any]) -> dict[str, Any]:
         for one in told.get("rounds", ())
     ]
     return {**told, "rounds": rows} if rows else {}
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if math.isfinite(value) else "\N{EN DASH}"
 
 
 def _points(value: float | None, *, signed: bool = False) -> str:

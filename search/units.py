@@ -13,6 +13,7 @@ __all__ = [
     "cost_value",
     "decimal",
     "number",
+    "percent",
     "scale_of",
 ]
 
@@ -63,6 +64,13 @@ def number(value: float) -> str:
         text = f"{scaled:.3g}"
     text = text.replace("-", _MINUS)
     return f"{text}{_GAP}{prefix}" if prefix else text
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with two decimals; NaN and ``None`` are a dash."""
+    if value is None or not math.isfinite(value):
+        return _DASH
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
 
 
 def decimal(value: float, digits: int | None = None) -> str:

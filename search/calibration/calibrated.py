@@ -25,9 +25,7 @@ from ...searchspace.errors import ScholarchError
 from ...searchspace.space import Matrix
 from ..domain import Domain
 from ..engine import Engine
-from ..find import _about as about_teacher
-from ..find import _engine as engine_for
-from ..find import conduct
+from ..find import about_teacher, conduct, engine_for
 from ..folder import STORE
 from ..outcome import Candidate
 from ..result import SearchResult

@@ -6,15 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
-
-from ..figures import figure_svg, front_figure, tooltips
 from ..report import environment
-from ..report_numbers import front_costs
 from ..report_table import stage_view
 from ..result import SearchResult
 from ..summary import report_data
-from ..units import cost_label, cost_text, cost_value, decimal, number
+from ..two_searches import search_view
+from ..units import cost_text, cost_value, decimal, number, percent
 from .cost import duration
 
 __all__ = ["REPORT", "calibrated_html", "teachers_html"]
@@ -49,8 +46,8 @@ def calibrated_html(first: SearchResult, second: SearchResult, told: Mapping[str
             "spent": duration(sum(row["seconds"] for row in told["labels"])),
         },
         rows=[_row(row) for row in told["labels"]],
-        first=_search(first, before, "first"),
-        second=_search(second, after, "second"),
+        first=search_view(first, before, "first"),
+        second=search_view(second, after, "second"),
         teachers=_teachers(told.get("teachers")),
         stages=stage_view(after.stages),
         run={**after.run, "seconds": str(told.get("seconds", ""))},
@@ -96,24 +93,8 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "prior": decimal(_number(row["prior"]), 2),
         "posterior": decimal(_number(row["posterior"]), 2),
         "sd": decimal(_number(row["sd"]), 2),
-        "accuracy": _percent(row["accuracy"]),
+        "accuracy": percent(row["accuracy"]),
         "failure": row["failure"],
-    }
-
-
-def _search(result: SearchResult, data: Any, name: str) -> dict[str, Any]:
-    """Pictures and numbers of one of the two searches."""
-    pictures = []
-    for i, cost in enumerate(front_costs(data)):
-        label = f"Score against {cost_label(cost)}"
-        svg = figure_svg(front_figure(data, cost), f"{name}{i}", label, tooltips(data, cost))
-        pictures.append({"cost": cost, "svg": Markup(svg)})  # noqa: S704 (escaped by its writer)
-    return {
-        "pictures": pictures,
-        "score": data.score_name,
-        "evaluated": f"{len(result.candidates):,}",
-        "front": f"{len(result.front):,}",
-        "pick": result.pick.arch.text if result.pick else "",
     }
 
 
@@ -137,10 +118,10 @@ def _teachers(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
                 "params": number(row["params"]),
                 "params_ratio": _times(row["params_ratio"]),
                 "macs_ratio": _times(row["macs_ratio"]),
-                "accuracy": _percent(row["accuracy"]),
+                "accuracy": percent(row["accuracy"]),
                 "entropy": decimal(_number(row["entropy"]), 3),
-                "confidence": _percent(row["confidence"]),
-                "labels": _percent(labels.get(row["name"])),
+                "confidence": percent(row["confidence"]),
+                "labels": percent(labels.get(row["name"])),
             }
             for row in told["rows"]
         ],
@@ -169,7 +150,3 @@ def _small(value: float | None) -> str:
 
 def _times(value: float | None) -> str:
     return decimal(math.nan) if value is None else f"{value:.3g}×"
-
-
-def _percent(value: float | None) -> str:
-    return decimal(math.nan) if value is None else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
