@@ -97,8 +97,12 @@ class Probe:
         return self.blocks[-1].output.detach()
 
     @cached_property
+    def _mask(self) -> Tensor | None:
+        return None if self.images is None else self._network.mask_of(self.images)
+
+    @cached_property
     def _averaged(self) -> Tensor:
-        return self._network.pool(self.blocks[-1].output)
+        return self._network.pool(self.blocks[-1].output, Trace(mask=self._mask))
 
     @cached_property
     def pooled(self) -> Tensor:
@@ -163,7 +167,7 @@ class Probe:
 
     def head(self, final_map: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
         """Logits under He initialisation behind a final map, and the classifier's leaf."""
-        pooled = self._network.embed(self._network.pool(final_map), trace)
+        pooled = self._network.embed(self._network.pool(final_map, trace), trace)
         classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
         return pooled @ classifier.T, classifier
 
@@ -212,7 +216,7 @@ class Probe:
         final_map, traces = self.along("image pass", self.images.detach(), run)
         head = LayerTrace()
         with recording(head):
-            features = self._network.embed(self._network.pool(final_map), head)
+            features = self._network.embed(self._network.pool(final_map, head), head)
             logits = features @ (self.classifier.T / math.sqrt(features.shape[1]))
         layers = [layer for trace in (*traces, head) for layer in trace.layers]
         return ImagePass(logits, features.detach(), layers)

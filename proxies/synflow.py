@@ -115,7 +115,7 @@ def synflow(probe: Probe) -> float:
     if network is None:
         raise RuntimeError("synflow is a pass of the nested network")
     with torch.no_grad(), _Flow():
-        features = network.embed(network.pool(probe.blocks[-1].states[_NAME]), Trace())
+        features = network.embed(network.pool(probe.blocks[-1].states[_NAME], Trace()), Trace())
         out = functional.linear(features, network.classifier.slice(features.shape[1]))
         total = float(out[1].double().sum())
     if not total > 0.0:

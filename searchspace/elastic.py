@@ -94,7 +94,14 @@ class ElasticNetwork(nn.Module, abc.ABC):
         logit compiled, within 5e-2 in bfloat16.
         """
 
-    def pool(self, x: Tensor) -> Tensor:
+    def mask_of(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Which tokens of the input are real, bool ``[B, N]``; ``None``: all, there is no padding.
+
+        Whoever runs steps gives it to them as :attr:`Trace.mask`.
+        """
+        return None
+
+    def pool(self, x: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
         """The final map without its positions, ``[B, C, H, W]`` → ``[B, C]``: their mean."""
         return x.mean(dim=(2, 3))
 
@@ -104,10 +111,10 @@ class ElasticNetwork(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor, arch: Architecture) -> Tensor:
         """Logits ``[B, classes]`` of one architecture; ``x`` is never resized."""
-        trace = Trace()
+        trace = Trace(mask=self.mask_of(x))
         for step in self.steps(arch):
             x = self.run_step(step, x, trace)
-        return cast(Tensor, self.classifier(self.embed(self.pool(x), trace)))
+        return cast(Tensor, self.classifier(self.embed(self.pool(x, trace), trace)))
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Channels that can change places without changing the largest network; default none."""

@@ -38,6 +38,7 @@ class Trace:
             layers of Transformers.
         images: of each candidate, where several are run at once; ``None``: all are one's.
         owners: the candidates of the group that this part of a step is run for.
+        mask: which tokens are real, bool ``[B, N]``, where some are padding; ``None``: all are.
         on_map: called with each output of a convolution or linear layer as it is made, its
             owners, and whether batch norm is what it goes to next.
         weights: the slices used, in order, N(0, 1) as they are; leaves of the graph.
@@ -51,6 +52,7 @@ class Trace:
     he: bool = False
     images: int | None = None
     owners: Owners = None
+    mask: Tensor | None = None
     on_map: Callable[[Tensor, Owners, bool], None] | None = None
     weights: list[Tensor] = field(default_factory=list)
     relus: list[Tensor] = field(default_factory=list)

@@ -21,7 +21,7 @@ from .solo import SoloNetwork
 
 __all__ = ["CompiledSteps", "CompilerError", "compiled"]
 
-_RunStep = Callable[[ElasticNetwork, Step, Tensor], Tensor]
+_RunStep = Callable[[ElasticNetwork, Step, Tensor, Tensor | None], Tensor]
 
 
 class CompilerError(ScholarchError):
@@ -60,8 +60,9 @@ class CompiledSteps:
         """
         network = self.network
         try:
+            mask = network.mask_of(x)
             for step in network.steps(arch):
-                x = self._compiled(step)(network, step, x)
+                x = self._compiled(step)(network, step, x, mask)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             inner = getattr(error, "inner_exception", error)
             reason = str(inner).split("\n", 1)[0]
@@ -69,7 +70,8 @@ class CompiledSteps:
                 f"cannot compile for device {str(x.device)!r}: {reason}; install what is missing,"
                 " or train with compile = False"
             ) from error
-        pooled = network.embed(network.pool(x), Trace())
+        trace = Trace(mask=mask)
+        pooled = network.embed(network.pool(x, trace), trace)
         return cast(Tensor, network.classifier(pooled))
 
     def _compiled(self, step: Step) -> _RunStep:
@@ -90,5 +92,5 @@ def compiled(network: ElasticNetwork) -> Callable[[Tensor, Architecture], Tensor
     return network.compiled() if isinstance(network, SoloNetwork) else CompiledSteps(network)
 
 
-def _run(network: ElasticNetwork, step: Step, x: Tensor) -> Tensor:
-    return network.run_step(step, x, Trace())
+def _run(network: ElasticNetwork, step: Step, x: Tensor, mask: Tensor | None) -> Tensor:
+    return network.run_step(step, x, Trace(mask=mask))

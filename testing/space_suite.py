@@ -215,10 +215,10 @@ def test_equal_prefixes_of_steps_give_equal_tensors(space: SearchSpace) -> None:
     assert steps == supernet.steps(arch)
     assert len({*steps}) == len(steps)
     with torch.no_grad():
-        out = x
+        out, trace = x, Trace(mask=supernet.mask_of(x))
         for step in steps:
-            out = supernet.run_step(step, out, Trace())
-        features = supernet.embed(supernet.pool(out), Trace())
+            out = supernet.run_step(step, out, trace)
+        features = supernet.embed(supernet.pool(out, trace), trace)
         assert torch.equal(supernet.classifier(features), supernet(x, arch))
 
 

@@ -138,12 +138,23 @@ def students_of(space: SearchSpace, count: int, limit: float = LIMIT) -> list[Ar
     return found[:count]
 
 
-def once(table: str, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A run's line of ``<table>.jsonl``; made where it is not there."""
+def once(
+    table: str,
+    key: dict[str, Any],
+    work: Callable[[], dict[str, Any]],
+    *,
+    length: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """A run's line of ``<table>.jsonl``; made where it is not there.
+
+    Args:
+        length: ``{"epochs": N}`` of runs that are not of :data:`EPOCHS`, which name none.
+    """
+    wanted = key | {"epochs": (length or {}).get("epochs")}
     file = HERE / f"{table}.jsonl"
     lines = [json.loads(t) for t in file.read_text().splitlines()] if file.exists() else []
     for line in lines:
-        if all(line.get(name) == value for name, value in key.items()):
+        if all(line.get(name) == value for name, value in wanted.items()):
             return dict(line)
     found = {k: v for k, v in work().items() if k != "network"}
     with file.open("a") as stream:

@@ -6,7 +6,8 @@ tenth of its multiply-accumulates; the recipe of :mod:`common`, by KD. Data at b
     python results/distilled/pick.py run --data fashion-mnist
     python results/distilled/pick.py run --data fashion-mnist --calibrate 20
     python results/distilled/pick.py run --data cifar10
-    python results/distilled/pick.py table
+    python results/distilled/pick.py run --data fashion-mnist --epochs 10 [--calibrate 20]
+    python results/distilled/pick.py table [--epochs 10]
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _exact(widths: tuple[tuple[int, ...], ...]) -> CifarResNetSpace:
 
 
 def calibrated(
-    found: SearchResult, data: Any, teacher: Teacher, count: int, seed: int
+    found: SearchResult, data: Any, teacher: Teacher, count: int, seed: int, length: dict[str, int]
 ) -> Architecture:
     """The best of the candidates by a rank that ``count`` distillations have corrected.
 
@@ -70,14 +71,15 @@ def calibrated(
     labels = []
     for place in quantile_picks(scores, count, seed):
         arch = found.candidates[place].arch
-        settings = common.settings_of("kd", seed)
+        settings = common.settings_of("kd", seed, **length)
 
         def work(arch: Any = arch, settings: Any = settings) -> dict[str, Any]:
             return common.train(
                 found.space, arch, data, settings, [teacher], folder=folder, test=False
             )
 
-        line = common.once("labels", {"data": data.name, "arch": arch.text, "seed": seed}, work)
+        key = {"data": data.name, "arch": arch.text, "seed": seed} | length
+        line = common.once("labels", key, work, length=length)
         labels.append(Label(TEACHER, arch.text, arch.key, seed, line["val"], line["seconds"]))
     rank = CalibratedRank(found, labels)
     mean, _ = rank.of(rank.pool)
@@ -85,7 +87,7 @@ def calibrated(
 
 
 def candidates(
-    data: Any, seed: int, calibrate: int, out: str
+    data: Any, seed: int, calibrate: int, length: dict[str, int], out: str
 ) -> Iterator[tuple[str, SearchSpace, Architecture]]:
     """Method, space and architecture of everything that is distilled."""
     space = common.space_of()
@@ -97,7 +99,7 @@ def candidates(
         evaluations=EVALUATIONS, out=Path(out) / "search",
     )  # fmt: skip
     if calibrate:
-        yield "calibrated", space, calibrated(found, data, teacher, calibrate, seed)
+        yield "calibrated", space, calibrated(found, data, teacher, calibrate, seed, length)
         return
     yield "ours", space, found.best.arch
     yield "shrunk", *shrunk(limit)
@@ -107,7 +109,9 @@ def candidates(
         yield f"random{i}", space, arch
 
 
-def run(name: str, seeds: int, calibrate: int) -> None:
+def run(name: str, seeds: int, calibrate: int, epochs: int) -> None:
+    # Lines of the benchmark's own length do not name it: they are older than the choice.
+    length = {} if epochs == common.EPOCHS else {"epochs": epochs}
     common.one_thread()
     data = common.data_of(name)
     teacher = common.teacher_of(TEACHER, data)
@@ -115,13 +119,13 @@ def run(name: str, seeds: int, calibrate: int) -> None:
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as out:
-            found = list(candidates(data, seed, calibrate, out))
+            found = list(candidates(data, seed, calibrate, length, out))
         for method, space, arch in found:
             kinds = ("kd", "none") if method == "ours" else ("kd",)
             for kind in kinds:
-                key = {"data": name, "method": method, "distiller": kind, "seed": seed}
+                key = {"data": name, "method": method, "distiller": kind, "seed": seed} | length
                 teachers = [teacher] if kind == "kd" else []
-                settings = common.settings_of(kind, seed)
+                settings = common.settings_of(kind, seed, **length)
                 costs = space.cost([arch])
 
                 def work(
@@ -132,13 +136,14 @@ def run(name: str, seeds: int, calibrate: int) -> None:
                     own = {n: int(costs[n][0]) for n in ("params", "macs", "depth")}
                     return {"arch": arch.text} | own | done
 
-                common.once("pick", key, work)
+                common.once("pick", key, work, length=length)
 
 
-def table() -> None:
+def table(epochs: int) -> None:
     import json
 
     lines = [json.loads(t) for t in (common.HERE / "pick.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line.get("epochs", common.EPOCHS) == epochs]
     rows = []
     for data in dict.fromkeys(line["data"] for line in lines):
         mine = [line for line in lines if line["data"] == data]
@@ -188,11 +193,12 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA, default=DATA[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--calibrate", type=int, default=0, help="labels of the calibrated pick")
+    parser.add_argument("--epochs", type=int, default=common.EPOCHS, help="of every run")
     given = parser.parse_args()
     if given.what == "run":
-        run(given.data, given.seeds, given.calibrate)
+        run(given.data, given.seeds, given.calibrate, given.epochs)
     else:
-        table()
+        table(given.epochs)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ class ElasticVisionTransformer(ElasticNetwork):
         index, _, heads, ffn = step.args
         return as_map(self._block(index)(tokens, heads, ffn, trace))
 
-    def pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
         """The mean over the patch tokens, ``[B, C, 1, N]`` → ``[B, C]``."""
         return _pooled(as_tokens(x))
 

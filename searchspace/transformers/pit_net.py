@@ -236,7 +236,7 @@ class ElasticPiT(ElasticNetwork):
         stage, index, _, heads, ffn = step.args
         return as_map(self._block(stage, index)(tokens, heads, ffn, trace))
 
-    def pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
         """The class token, ``[B, C, 1, N]`` → ``[B, C]``."""
         return x[:, :, 0, 0]
 
