@@ -173,16 +173,16 @@ def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:
         if not isinstance(weight, Tensor):
             continue
         with torch.no_grad():
-            if isinstance(module, nn.Conv2d | ElasticConv2d | nn.Linear | ElasticLinear):
-                gain = 2.0 if weight.dim() == 4 else 1.0
-                fan_in = weight[0].numel()
-                std = math.sqrt(gain / fan_in) if init == "he" else 1.0
-                weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
+            if weight.dim() == 1:
+                weight.fill_(1.0)
             elif isinstance(module, nn.Embedding):
                 std = EMBEDDING_STD if init == "he" else 1.0
                 weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
-            elif weight.dim() == 1:
-                weight.fill_(1.0)
+            else:
+                gain = 2.0 if weight.dim() > 2 else 1.0
+                fan_in = weight[0].numel()
+                std = math.sqrt(gain / fan_in) if init == "he" else 1.0
+                weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
             bias = getattr(module, "bias", None)
             if isinstance(bias, Tensor):
                 bias.zero_()

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from .architecture import Architecture, Gene, Stage
 from .errors import InvalidInputError
+from .modality import size_text
 from .registry import Registry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Generator, Tensor, nn
 
     from .elastic import ElasticNetwork
 
@@ -74,12 +75,20 @@ class SearchSpace(abc.ABC):
         name: registered name.
         genes: the choices, in matrix-column order.
         num_classes: outputs of the classifier.
-        resolution: height and width of the input images, in pixels; costs are quoted at it.
-        in_channels: channels of the input images.
+        resolution: height and width of the input images, in pixels, or the length of text in
+            tokens, of sound in samples at 16 kHz; costs are quoted at it.
+        in_channels: channels of the input images, default 3; 2 for text and sound, whose numbers
+            travel as two bytes each.
 
     Raises:
-        InvalidInputError: if a number is below 1.
+        InvalidInputError: if a number is below 1, or text or sound has other channels than 2.
     """
+
+    #: ``"image"``, ``"text"`` or ``"sound"``: what its networks are given.
+    modality: ClassVar[str] = "image"
+
+    #: Tokens that a text space's networks know.
+    vocabulary: int = 0
 
     #: ``"convnet"`` or ``"transformer"``: by which the default ensemble differs.
     family: ClassVar[str] = "convnet"
@@ -105,8 +114,10 @@ class SearchSpace(abc.ABC):
         *,
         num_classes: int = 10,
         resolution: int = 32,
-        in_channels: int = 3,
+        in_channels: int | None = None,
     ) -> None:
+        if in_channels is None:
+            in_channels = 3 if self.modality == "image" else 2
         for what, value in (
             ("num_classes", num_classes),
             ("resolution", resolution),
@@ -116,6 +127,11 @@ class SearchSpace(abc.ABC):
                 raise InvalidInputError(
                     f"{what} = {value!r} for space {name!r}; need a whole number of at least 1"
                 )
+        if self.modality != "image" and in_channels != 2:
+            raise InvalidInputError(
+                f"in_channels = {in_channels} for space {name!r}, which takes {self.modality}; need"
+                " 2, the bytes of a token or sample; leave it out"
+            )
         self.name = name
         self.genes = tuple(genes)
         self.num_classes = num_classes
@@ -159,6 +175,36 @@ class SearchSpace(abc.ABC):
     @abc.abstractmethod
     def stages(self, arch: Architecture, *, resolution: int | None = None) -> list[Stage]:
         """The architecture stage by stage; params and MACs sum to :meth:`cost`."""
+
+    # ------------------------------------------------------------------ its inputs
+
+    def input_shape(self, resolution: int | None = None) -> tuple[int, int, int]:
+        """Channels, height and width of one input as batches hold it.
+
+        Args:
+            resolution: default the space's own.
+        """
+        side = self.resolution if resolution is None else resolution
+        return (self.in_channels, side if self.modality == "image" else 1, side)
+
+    def input_text(self, resolution: int | None = None) -> str:
+        """The size of one input in words, e.g. ``32×32 pixels`` or ``128 tokens``."""
+        return size_text(self.modality, self.resolution if resolution is None else resolution)
+
+    def example(self, n: int, generator: Generator, resolution: int | None = None) -> Tensor:
+        """Made-up inputs to try a network on, float32 ``[n, C, H, W]``.
+
+        Images are N(0, 1), as normalised ones about are; texts of random tokens, of which some
+        are padding, and sound is noise, both as batches hold them.
+
+        Args:
+            n: how many.
+            generator: where randomness comes from.
+            resolution: default the space's own.
+        """
+        from .examples import example  # torch is loaded where a network is near
+
+        return example(self, n, generator, self.input_shape(resolution))
 
     # ------------------------------------------------------------------ to override
 

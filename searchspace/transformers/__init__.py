@@ -1,5 +1,5 @@
 """Spaces of Transformers; importing this package registers them."""
 
-from . import autoformer, pit
+from . import autoformer, bert, pit, vit
 
-__all__ = ["autoformer", "pit"]
+__all__ = ["autoformer", "bert", "pit", "vit"]

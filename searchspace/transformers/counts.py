@@ -6,8 +6,17 @@ import numpy as np
 
 from ..convnets.staged import Count, Tally
 from ..errors import InvalidInputError
+from .style import EncoderStyle
 
-__all__ = ["check_patch", "count_blocks", "count_head", "count_pool", "count_stem", "patches_in"]
+__all__ = [
+    "check_patch",
+    "count_blocks",
+    "count_head",
+    "count_layers",
+    "count_pool",
+    "count_stem",
+    "patches_in",
+]
 
 
 def check_patch(name: str, patch: int, resolution: int, *, by: int = 1) -> int:
@@ -77,6 +86,42 @@ def count_blocks(tally: Tally, dim: Count, ffn: Count, tokens: int, times: Count
     tally.macs = tally.macs + times * (tokens * weights + 2.0 * tokens**2 * dim)
     tally.layers = tally.layers + 4.0 * times
     widest = tokens * np.maximum(4.0 * dim, dim + ffn)
+    tally.peak = np.maximum(tally.peak, np.where(np.asarray(times) > 0, widest, 0.0))
+
+
+def count_layers(
+    tally: Tally,
+    dim: Count,
+    heads: Count,
+    ffn: Count,
+    tokens: int,
+    style: EncoderStyle,
+    times: Count = 1.0,
+) -> None:
+    """Add encoder layers whose attention is as wide as its heads, not as the tokens.
+
+    Args:
+        tally: where to.
+        dim: width of the tokens.
+        heads: of the attention.
+        ffn: features inside the feed-forward part.
+        tokens: how many.
+        style: width of a head, scaled branches, relative positions.
+        times: how many layers; 0 leaves the architecture as it is.
+    """
+    width = heads * float(style.head_dim)
+    weights = 4.0 * dim * width + 2.0 * dim * ffn
+    rest = 3.0 * width + 6.0 * dim + ffn  # biases and two layer norms
+    if style.layer_scale:
+        rest = rest + 2.0 * dim
+    products = 2.0
+    if style.relative:
+        rest = rest + 4.0 * (2 * style.relative + 2) * style.head_dim
+        products = 4.0
+    tally.params = tally.params + times * (weights + rest)
+    tally.macs = tally.macs + times * (tokens * weights + products * tokens**2 * width)
+    tally.layers = tally.layers + 4.0 * times
+    widest = tokens * np.maximum(dim + 3.0 * width, dim + ffn)
     tally.peak = np.maximum(tally.peak, np.where(np.asarray(times) > 0, widest, 0.0))
 
 

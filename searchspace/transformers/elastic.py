@@ -71,11 +71,12 @@ class ElasticQKV(ElasticProjection):
     Weight and bias are cut alike, so that a slot serves one of the three at any width.
 
     Args:
-        dim: most features, of the input and of each block.
+        dim: most features of the input.
+        width: most features of each block; default ``dim``.
     """
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, 3 * dim)
+    def __init__(self, dim: int, width: int | None = None) -> None:
+        super().__init__(dim, 3 * (dim if width is None else width))
 
     def slice(self, in_features: int, out_features: int | None = None) -> Tensor:
         """``[3·D, in]``; ``out_features`` = 3·D."""
@@ -94,17 +95,23 @@ class ElasticQKV(ElasticProjection):
 
 
 class ElasticLayerNorm(nn.Module):
-    """Layer norm whose first ``C`` features serve an input of ``C``."""
+    """Layer norm whose first ``C`` features serve an input of ``C``.
 
-    def __init__(self, dim: int) -> None:
+    Args:
+        dim: most features.
+        eps: added to the variance.
+    """
+
+    def __init__(self, dim: int, eps: float = EPS) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[…, C]`` → the same shape."""
         c = x.shape[-1]
-        return functional.layer_norm(x, (c,), self.weight[:c], self.bias[:c], EPS)
+        return functional.layer_norm(x, (c,), self.weight[:c], self.bias[:c], self.eps)
 
     def copy_into(self, plain: nn.LayerNorm) -> None:
         """Copy the leading features into a plain layer."""
@@ -174,8 +181,11 @@ class ElasticEmbedding(nn.Embedding):
 
     def slice(self, dim: int, trace: Trace | None = None) -> Tensor:
         """The leading ``[count, dim]``, contiguous; at 0.02 in a trace at He scale."""
-        weight = self.weight[:, :dim].contiguous()
-        return weight * EMBEDDING_STD if trace is not None and trace.he else weight
+        return self.scaled(self.weight[:, :dim].contiguous(), trace)
+
+    def scaled(self, vectors: Tensor, trace: Trace | None) -> Tensor:
+        """Some of the vectors as they are, or at 0.02 in a trace at He scale."""
+        return vectors * EMBEDDING_STD if trace is not None and trace.he else vectors
 
     def copy_into(self, plain: nn.Embedding) -> None:
         """Copy the leading features into a plain table."""
