@@ -141,8 +141,8 @@ def test_published_parameters_follow_from_their_formula(
         layer = 4 * dim * width + 3 * width + 2 * dim * ffn + ffn + 6 * dim
         embeddings = dim * (30522 + 512 + 2) + 2 * dim
         found.append((embeddings + len(shape.layers) * layer + dim * dim + dim) / 1e6)
-    assert min(found) == pytest.approx(least, rel=0.01)
-    assert max(found) == pytest.approx(most, rel=0.01)
+    assert min(found) == pytest.approx(least, rel=0.02)
+    assert max(found) == pytest.approx(most, rel=0.02)
 
 
 def test_parameters_are_those_that_are_built() -> None:
