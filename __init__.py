@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .api import find_student, list_proxies, list_searchers, score
+    from .api import find_student, list_searchers
     from .benchmarks.registry import list_benchmarks, register_benchmark
     from .benchmarks.run import benchmark
     from .data import load_batch, load_data, register_data
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .proxies.registry import register_proxy
     from .proxies.teacher import Teacher
     from .refining import refine_student
+    from .scoring import list_proxies, score
     from .search.result import SearchResult
     from .search.searchers.base import register_searcher
     from .search.student import Student
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("find_student", "list_proxies", "list_searchers", "score"),
+    "api": ("find_student", "list_searchers"),
     "benchmarks.registry": ("list_benchmarks", "register_benchmark"),
     "benchmarks.run": ("benchmark",),
     "data": ("load_batch", "load_data", "register_data"),
@@ -67,6 +68,7 @@ _HOMES = {
     "distilling": ("distil_student",),
     "exporting": ("export_student",),
     "refining": ("refine_student",),
+    "scoring": ("list_proxies", "score"),
     "supernet.distil.distiller": ("Distiller", "register_distiller"),
     "supernet.distil.factory": ("list_distillers",),
     "supernet.distil.settings": ("DistilSettings",),

@@ -7,35 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .calibrating import Calibration, find_calibrated
 from .choosing import choose_teacher, find_among
 from .data import DataSet, load_data
+from .deriving import space_for
 from .proxies.batch import Batch
-from .proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
-from .proxies.ranks import log_rank_sum
 from .proxies.registry import get_proxy
-from .proxies.registry import list_proxies as _list_proxies
-from .proxies.scoring import Scorer, ScoreTable
-from .proxies.teacher import Teacher, batch_statistics
-from .proxies.teacher_shape import find_teacher_shape
+from .proxies.teacher import Teacher
 from .search.budget import Budget
 from .search.calibration.request import SearchRequest
 from .search.command import command_line, line_of
-from .search.domain import Domain
-from .search.find import REFERENCE_SIZE
 from .search.inherited import search_supernet
 from .search.result import SearchResult
 from .search.run import Progress
 from .search.searchers.base import list_searchers
-from .search.settings import ScoreRule, ranks_nothing
-from .searchspace.architecture import Architecture
-from .searchspace.convnets.derived import derive_space
+from .search.settings import ScoreRule
 from .searchspace.errors import InvalidInputError
-from .searchspace.factory import create_space
 from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
@@ -44,97 +33,7 @@ from .teachers.bundled import BUNDLED
 
 TeacherSpec = Teacher | nn.Module | str | Path
 
-__all__ = ["find_student", "list_proxies", "list_searchers", "score"]
-
-
-def list_proxies(pattern: str = "*") -> list[str]:
-    """Names of proxies and ensembles that match a shell pattern."""
-    return sorted([*_list_proxies(pattern), *ENSEMBLES.names(pattern)])
-
-
-def score(
-    space: SearchSpace,
-    archs: Sequence[Architecture],
-    *,
-    batch: Batch | tuple[Tensor, Tensor] | None = None,
-    teacher: Teacher | nn.Module | str | None = None,
-    proxies: Sequence[str] | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "float32",
-) -> ScoreTable:
-    """Score architectures without training them.
-
-    Args:
-        space: where they come from.
-        archs: what to score.
-        batch: real images and labels; not needed for params, macs and depth.
-        teacher: needed by the teacher-student similarities.
-        proxies: registered names; default the ensemble, under ``"ensemble"``.
-        seed: of the weights and of the reference sample an ensemble ranks against, 64
-            architectures of the whole space.
-        device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        precision: of convolutions and linear layers, ``"float32"`` or ``"bfloat16"``; proxies
-            whose ranks do not hold in it are refused.
-
-    Returns:
-        Name → float64 ``[N]``, every column oriented: higher is better; NaN = failed, with
-        the reason in ``table.failures[row, name]``.
-
-    Raises:
-        UnknownNameError: for an unknown proxy.
-        InvalidInputError: if a need is not met, or there is no such device.
-
-    Example:
-        >>> import scholarch
-        >>> space = scholarch.create_space("resnet-cifar-s0")
-        >>> archs = [space.parse("111"), space.parse("777")]
-        >>> table = scholarch.score(space, archs, proxies=["macs"])
-        >>> table["macs"].tolist()
-        [12501632.0, 97436288.0]
-    """
-    proxies = (proxies,) if isinstance(proxies, str) else proxies
-    names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
-    ensembles = {name: ensemble_for(name, space.family) for name in names if name in ENSEMBLES}
-    plain = [name for name in names if name not in ENSEMBLES]
-    parts = [part for ensemble in ensembles.values() for part in ensemble.parts]
-    given = _batch_of(batch, space) if batch is not None else None
-    taps = None
-    if teacher is not None and given is not None:
-        taps = as_teacher(teacher).observe(given)
-    scorer = Scorer(
-        space,
-        [*plain, *parts],
-        batch=given,
-        teacher=taps,
-        seed=seed,
-        device=device,
-        precision=precision,
-    )
-    table = scorer.table(archs)
-    columns, failures = dict(table.columns), dict(table.failures)
-    if ensembles:
-        domain = Domain(space, Budget({}), seed=seed)
-        rows = domain.reference(REFERENCE_SIZE, seed)
-        reference = scorer.table(space.decode(rows))
-        for part in dict.fromkeys(parts):
-            if not np.isfinite(reference[part]).any():
-                raise ranks_nothing(
-                    part, [reference.failures.get((i, part)) for i in range(len(rows))]
-                )
-        for key, ensemble in ensembles.items():
-            columns[key] = log_rank_sum(
-                {part: columns[part] for part in ensemble.parts},
-                {part: reference[part] for part in ensemble.parts},
-                ensemble.weight_of,
-            )
-            for (row, name), reason in table.failures.items():
-                if name in ensemble.parts:
-                    failures[row, key] = f"{name}: {reason}"
-    return ScoreTable(
-        {name: columns[name] for name in names},
-        {key: reason for key, reason in failures.items() if key[1] in names},
-    )
+__all__ = ["find_student", "list_searchers"]
 
 
 def find_student(
@@ -274,11 +173,11 @@ def find_student(
         batch = dataset.batch(batch_size, seed)
     choice = None
     if isinstance(teacher, str | Path | nn.Module | Teacher):
-        guide: Teacher | None = as_teacher(teacher)
+        guide: Teacher | None = load_teacher(teacher)
     elif teacher is None:
         guide = _default_teacher(batch, proxies, rule)
     else:
-        named = [as_teacher(one) for one in teacher]
+        named = [load_teacher(one) for one in teacher]
         choice = choose_teacher(named, dataset) if len(named) != 1 else None
         guide = choice.teachers[0] if choice else named[0]
     labels = None
@@ -359,36 +258,6 @@ def _name_of(data: Any) -> str:
     return str(data) if isinstance(data, str | Path) else getattr(data, "name", "tensors")
 
 
-def space_for(name: str | None, batch: Batch, teacher: Teacher | None) -> SearchSpace:
-    """The space of that name for a batch's images; ``None``: the one derived from the teacher.
-
-    Raises:
-        UnknownNameError: if no space has that name.
-        InvalidInputError: if there is neither name nor teacher, or the teacher is no
-            convolutional network.
-    """
-    images: dict[str, int] = {
-        "num_classes": batch.num_classes,
-        "resolution": int(batch.images.shape[-1]),
-        "in_channels": int(batch.images.shape[1]),
-    }
-    if name is not None:
-        return create_space(name, **images)
-    if teacher is None:
-        raise InvalidInputError(
-            "without a space one is derived from the teacher; give --space or --teacher"
-        )
-    example = torch.zeros(1, *teacher.input_shape)
-    with batch_statistics(teacher.module, not teacher.trained):
-        shape = find_teacher_shape(teacher.module, example)
-    return derive_space(shape, **images)
-
-
-def as_teacher(teacher: Teacher | nn.Module | str | Path) -> Teacher:
-    """A teacher from whatever names one."""
-    return teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
-
-
 def _default_teacher(
     batch: Batch, proxies: Sequence[str] | None, rule: ScoreRule
 ) -> Teacher | None:
@@ -401,12 +270,3 @@ def _default_teacher(
         " name, or a file with --weights), or score without one by --proxy, e.g. --proxy macs"
         " --proxy expr"
     )
-
-
-def _batch_of(batch: Batch | tuple[Tensor, Tensor], space: SearchSpace) -> Batch:
-    if isinstance(batch, Batch):
-        return batch
-    images, labels = batch
-    mean = tuple(images.mean(dim=(0, 2, 3)).tolist())
-    std = tuple(images.std(dim=(0, 2, 3)).clamp_min(1e-6).tolist())
-    return Batch(images, labels, space.num_classes, mean, std)

@@ -76,8 +76,9 @@ def score_command(
     as_json: Json = False,
 ) -> None:
     """Score architectures listed in a file."""
-    from .api import score, space_for
     from .console import print_scores
+    from .deriving import space_for
+    from .scoring import score
 
     load_plugins(plugin)
     from .data import load_data

@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from .data import load_data
+from .deriving import space_of_data
 from .proxies.devices import find_device
 from .proxies.teacher import Teacher
 from .search.conducted import ConductedRun, join_world
 from .searchspace.errors import InvalidInputError, UnknownNameError
-from .searchspace.factory import create_space
 from .searchspace.files import held
 from .searchspace.space import SearchSpace
 from .supernet.folder import admit, write_train
@@ -97,7 +97,8 @@ def train_supernet(
     guide = None if teacher is None else load_teacher(teacher)
     if not isinstance(space, SearchSpace):
         given = {"num_classes": dataset.num_classes, "resolution": dataset.resolution}
-        space = create_space(space, **(given | dict(space_options or {})))
+        given["in_channels"] = len(dataset.mean)
+        space = space_of_data(space, given, guide, space_options)
     elif space_options:
         raise InvalidInputError(
             f"space_options = {dict(space_options)} with a space that is made already; give its"

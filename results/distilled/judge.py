@@ -20,13 +20,13 @@ import numpy as np
 from _common import machine, markdown_table
 from scipy import stats
 
-from scholarch.api import list_proxies
 from scholarch.benchmarks.controls import CONTROLS, teachers_of
 from scholarch.benchmarks.measure import TRAINED
 from scholarch.proxies.ensemble import ENSEMBLES, ensemble_for
 from scholarch.proxies.ranks import log_rank_sum
 from scholarch.proxies.registry import get_proxy
 from scholarch.proxies.scoring import Scorer
+from scholarch.scoring import list_proxies
 from scholarch.searchspace.errors import ScholarchError
 
 SCORES = common.HERE / "scores.json"

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from scholarch.api import score
+from scholarch.scoring import score
 from scholarch.searchspace.architecture import Architecture
 from scholarch.supernet.evaluate import accuracy
 from scholarch.supernet.loader import Loader, batches, normalise

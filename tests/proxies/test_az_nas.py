@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scholarch.api import score as api_score
 from scholarch.proxies.az_nas import (
     Signs,
     az_progressivity,
@@ -26,6 +25,7 @@ from scholarch.proxies.ledger import Ledger
 from scholarch.proxies.moments import to_depth
 from scholarch.proxies.probe import Probe
 from scholarch.proxies.scoring import Scorer
+from scholarch.scoring import score as api_score
 from scholarch.searchspace.convnets.resnet_cifar_net import BasicBlock, CifarResNet
 from scholarch.searchspace.elastic import Step
 from scholarch.searchspace.errors import InvalidInputError

@@ -1,0 +1,123 @@
+"""Scoring architectures as one function: nothing is searched, nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from .proxies.batch import Batch
+from .proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
+from .proxies.ranks import log_rank_sum
+from .proxies.registry import list_proxies as _list_proxies
+from .proxies.scoring import Scorer, ScoreTable
+from .proxies.teacher import Teacher
+from .search.budget import Budget
+from .search.domain import Domain
+from .search.find import REFERENCE_SIZE
+from .search.settings import ranks_nothing
+from .searchspace.architecture import Architecture
+from .searchspace.space import SearchSpace
+from .teacher import load_teacher
+
+__all__ = ["list_proxies", "score"]
+
+
+def list_proxies(pattern: str = "*") -> list[str]:
+    """Names of proxies and ensembles that match a shell pattern."""
+    return sorted([*_list_proxies(pattern), *ENSEMBLES.names(pattern)])
+
+
+def score(
+    space: SearchSpace,
+    archs: Sequence[Architecture],
+    *,
+    batch: Batch | tuple[Tensor, Tensor] | None = None,
+    teacher: Teacher | nn.Module | str | None = None,
+    proxies: Sequence[str] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> ScoreTable:
+    """Score architectures without training them.
+
+    Args:
+        space: where they come from.
+        archs: what to score.
+        batch: real images and labels; not needed for params, macs and depth.
+        teacher: needed by the teacher-student similarities.
+        proxies: registered names; default the ensemble, under ``"ensemble"``.
+        seed: of the weights and of the reference sample an ensemble ranks against, 64
+            architectures of the whole space.
+        device: where candidates are scored: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        precision: of convolutions and linear layers, ``"float32"`` or ``"bfloat16"``; proxies
+            whose ranks do not hold in it are refused.
+
+    Returns:
+        Name → float64 ``[N]``, every column oriented: higher is better; NaN = failed, with
+        the reason in ``table.failures[row, name]``.
+
+    Raises:
+        UnknownNameError: for an unknown proxy.
+        InvalidInputError: if a need is not met, or there is no such device.
+
+    Example:
+        >>> import scholarch
+        >>> space = scholarch.create_space("resnet-cifar-s0")
+        >>> archs = [space.parse("111"), space.parse("777")]
+        >>> table = scholarch.score(space, archs, proxies=["macs"])
+        >>> table["macs"].tolist()
+        [12501632.0, 97436288.0]
+    """
+    proxies = (proxies,) if isinstance(proxies, str) else proxies
+    names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
+    ensembles = {name: ensemble_for(name, space.family) for name in names if name in ENSEMBLES}
+    plain = [name for name in names if name not in ENSEMBLES]
+    parts = [part for ensemble in ensembles.values() for part in ensemble.parts]
+    given = _batch_of(batch, space) if batch is not None else None
+    taps = None
+    if teacher is not None and given is not None:
+        taps = load_teacher(teacher).observe(given)
+    scorer = Scorer(
+        space,
+        [*plain, *parts],
+        batch=given,
+        teacher=taps,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
+    table = scorer.table(archs)
+    columns, failures = dict(table.columns), dict(table.failures)
+    if ensembles:
+        domain = Domain(space, Budget({}), seed=seed)
+        rows = domain.reference(REFERENCE_SIZE, seed)
+        reference = scorer.table(space.decode(rows))
+        for part in dict.fromkeys(parts):
+            if not np.isfinite(reference[part]).any():
+                raise ranks_nothing(
+                    part, [reference.failures.get((i, part)) for i in range(len(rows))]
+                )
+        for key, ensemble in ensembles.items():
+            columns[key] = log_rank_sum(
+                {part: columns[part] for part in ensemble.parts},
+                {part: reference[part] for part in ensemble.parts},
+                ensemble.weight_of,
+            )
+            for (row, name), reason in table.failures.items():
+                if name in ensemble.parts:
+                    failures[row, key] = f"{name}: {reason}"
+    return ScoreTable(
+        {name: columns[name] for name in names},
+        {key: reason for key, reason in failures.items() if key[1] in names},
+    )
+
+
+def _batch_of(batch: Batch | tuple[Tensor, Tensor], space: SearchSpace) -> Batch:
+    if isinstance(batch, Batch):
+        return batch
+    images, labels = batch
+    mean = tuple(images.mean(dim=(0, 2, 3)).tolist())
+    std = tuple(images.std(dim=(0, 2, 3)).clamp_min(1e-6).tolist())
+    return Batch(images, labels, space.num_classes, mean, std)
