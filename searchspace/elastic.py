@@ -145,7 +145,7 @@ class ElasticNetwork(nn.Module, abc.ABC):
         not work any more.
         """
         for module in self.modules():
-            if isinstance(module, ElasticConv2d | ElasticBatchNorm2d | ElasticLinear):
+            if module is not self and hasattr(module, "sum_in_place"):
                 module.sum_in_place()
 
 

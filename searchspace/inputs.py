@@ -103,7 +103,7 @@ def token_ids(x: Tensor) -> Tensor:
 
 
 def waveform(x: Tensor) -> Tensor:
-    """The waveform of a network's input, float ``[B, T]`` in [-1, 1).
+    """The waveform of a network's input, float ``[B, T]`` in [-1, 1), float32 or as given float64.
 
     Args:
         x: a waveform, float ``[B, T]``, or as a batch holds it, float ``[B, 2, 1, T]`` in [0, 1].
@@ -117,7 +117,9 @@ def waveform(x: Tensor) -> Tensor:
         if _is_packed(x):
             value = _number(x)
             signed = value - (value >= _LARGEST // 2) * _LARGEST
-            return signed.to(torch.float32) / (_LARGEST // 2)
+            return signed.to(torch.float64 if x.dtype == torch.float64 else torch.float32) / (
+                _LARGEST // 2
+            )
     raise InvalidInputError(
         f"sound input is {x.dtype} of shape {tuple(x.shape)}; need float [B, T], a waveform in"
         " [-1, 1), or float [B, 2, 1, T] as a batch holds it"

@@ -36,10 +36,13 @@ class Leaves:
 
     Args:
         parameter: of any shape.
+        blocks: of equally many rows, each cut alike; slices then have a dimension more, theirs,
+            in front.
     """
 
-    def __init__(self, parameter: nn.Parameter) -> None:
+    def __init__(self, parameter: nn.Parameter, blocks: int = 1) -> None:
         self._parameter = parameter
+        self._blocks = blocks
         self._gradient: Tensor | None = None
         self._at = 0
         self._regions: dict[tuple[tuple[int, ...], bool], _Region] = {}
@@ -82,9 +85,13 @@ class Leaves:
             index.append(slice(edge, edge + size))
         if flat:
             index += [0] * (parameter.dim() - len(index))
+        whole, grads = parameter, parameter.grad
+        if self._blocks > 1:
+            whole, grads = (t.unflatten(0, (self._blocks, -1)) for t in (parameter, grads))
+            index.insert(0, slice(None))
         where = tuple(index)
         # `.data`: a detached view would be no leaf, but a view.
-        values, gradient = parameter[where].data, parameter.grad[where]
+        values, gradient = whole[where].data, grads[where]
         shared = values.is_contiguous()
         if shared:
             values.requires_grad_()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..elastic import EMBEDDING_STD, ElasticConv2d, ElasticLinear, Trace
+from ..leaves import Leaves
 
 __all__ = [
     "EPS",
@@ -40,12 +41,22 @@ def as_tokens(x: Tensor) -> Tensor:
 class ElasticProjection(ElasticLinear):
     """A linear layer sliced in its input and output features."""
 
+    bias_leaves: Leaves | None = None
+
+    def sum_in_place(self) -> None:
+        """See :meth:`ElasticNetwork.sum_in_place`."""
+        self.leaves, self.bias_leaves = Leaves(self.weight), Leaves(self.bias)
+
     def slice(self, in_features: int, out_features: int | None = None) -> Tensor:
         """The leading ``[out, in]`` of the weight, contiguous."""
+        if self.leaves is not None and torch.is_grad_enabled():
+            return self.leaves.cut(out_features or len(self.weight), in_features)
         return self.weight[:out_features, :in_features].contiguous()
 
     def slice_bias(self, out_features: int | None = None) -> Tensor:
         """The bias of the same rows, contiguous."""
+        if self.bias_leaves is not None and torch.is_grad_enabled():
+            return self.bias_leaves.cut(out_features or len(self.bias))
         return self.bias[:out_features]
 
     def forward(
@@ -78,14 +89,23 @@ class ElasticQKV(ElasticProjection):
     def __init__(self, dim: int, width: int | None = None) -> None:
         super().__init__(dim, 3 * (dim if width is None else width))
 
+    def sum_in_place(self) -> None:
+        """See :meth:`ElasticNetwork.sum_in_place`."""
+        self.leaves, self.bias_leaves = Leaves(self.weight, 3), Leaves(self.bias, 3)
+
     def slice(self, in_features: int, out_features: int | None = None) -> Tensor:
         """``[3·D, in]``; ``out_features`` = 3·D."""
+        if self.leaves is not None and torch.is_grad_enabled():
+            rows = self._rows(out_features) or len(self.weight) // 3
+            return self.leaves.cut(rows, in_features).flatten(0, 1)
         blocks = self.weight.unflatten(0, (3, -1))
-        rows: Tensor = blocks[:, : self._rows(out_features), :in_features].flatten(0, 1)
-        return rows.contiguous()
+        cut: Tensor = blocks[:, : self._rows(out_features), :in_features].flatten(0, 1)
+        return cut.contiguous()
 
     def slice_bias(self, out_features: int | None = None) -> Tensor:
         """``[3·D]``."""
+        if self.bias_leaves is not None and torch.is_grad_enabled():
+            return self.bias_leaves.cut(self._rows(out_features) or len(self.bias) // 3).flatten()
         blocks = self.bias.unflatten(0, (3, -1))
         rows: Tensor = blocks[:, : self._rows(out_features)].flatten()
         return rows.contiguous()
@@ -178,6 +198,28 @@ class ElasticEmbedding(nn.Embedding):
     def __init__(self, count: int, dim: int) -> None:
         # A weight of our own keeps torch from drawing one from the global generator.
         super().__init__(count, dim, _weight=torch.empty(count, dim))
+        self.in_place = False
+
+    def sum_in_place(self) -> None:
+        """See :meth:`ElasticNetwork.sum_in_place`; of vectors that are looked up."""
+        self.in_place = True
+
+    def look_up(self, ids: Tensor, dim: int, trace: Trace | None = None) -> Tensor:
+        """Leading features of the vectors of those numbers, ``[…]`` → ``[…, dim]``, contiguous."""
+        # Gathered, then cut: a copy of the whole table would cost more than a network's layers.
+        if not (self.in_place and torch.is_grad_enabled()):
+            vectors = functional.embedding(ids, self.weight)[..., :dim].contiguous()
+            return self.scaled(vectors, trace)
+        leaf = functional.embedding(ids, self.weight.data)[..., :dim].contiguous().requires_grad_()
+
+        def add(leaf: Tensor) -> None:
+            if leaf.grad is not None and self.weight.grad is not None:
+                rows = leaf.grad.flatten(0, -2)
+                self.weight.grad[:, :dim].index_add_(0, ids.flatten(), rows)
+                leaf.grad = None
+
+        leaf.register_post_accumulate_grad_hook(add)
+        return self.scaled(leaf, trace)
 
     def slice(self, dim: int, trace: Trace | None = None) -> Tensor:
         """The leading ``[count, dim]``, contiguous; at 0.02 in a trace at He scale."""

@@ -97,11 +97,15 @@ class LogMel(nn.Module):
         self._fill()
         return self
 
+    def extra_repr(self) -> str:
+        return f"bands={self.bands}"
+
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T]``, T > 200 → ``[B, bands, T // HOP]``, centred frames, mirrored at both ends."""
-        if torch.is_autocast_enabled(x.device.type):
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             # Eight bits of mantissa would drown all that is 48 dB below the loudest.
-            with torch.autocast(x.device.type, enabled=False):
+            with torch.autocast(device, enabled=False):
                 return self._spectrogram(x)
         return self._spectrogram(x)
 

@@ -110,9 +110,7 @@ class ElasticTextStem(ElasticStem):
         ids = token_ids(x)
         length = ids.shape[1]
         self.spec.check_length(length)
-        # Gathered, then cut: a copy of the whole vocabulary would cost more than the layers.
-        words = nn.functional.embedding(ids, self.words.weight)[..., :dim].contiguous()
-        words = self.words.scaled(words, trace)
+        words = self.words.look_up(ids, dim, trace)
         return self.norm(words + self.positions.slice(dim, trace)[:length])
 
     def mask(self, x: Tensor) -> Tensor:

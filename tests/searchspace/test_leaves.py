@@ -14,15 +14,21 @@ from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.elastic import ElasticConv2d, ElasticNetwork, Trace
 from scholarch.searchspace.extremes import largest
 from scholarch.searchspace.factory import create_space
+from scholarch.searchspace.inputs import pack_tokens, packed
 from scholarch.searchspace.leaves import Leaves
 
 SPACES = ("mobilenetv3-cifar", "proxylessnas", "resnet-cifar", "resnet50", "plainnet-cifar")
+TRANSFORMERS: dict[str, dict[str, int]] = {
+    "autodistil-tiny": {"vocabulary": 40, "positions": 16, "resolution": 8},
+    "autoformer-tiny": {"resolution": 8, "patch_size": 4},
+}
 
 
 def _built(name: str) -> tuple[ElasticNetwork, list[Architecture]]:
     """A network in float64, with gradients to add to, and the largest and two more."""
     width_mult = 0.25 if name == "resnet-cifar" else 0.125
-    space = create_space(name, num_classes=5, width_mult=width_mult)
+    given = TRANSFORMERS.get(name, {})
+    space = create_space(name, num_classes=5, width_mult=width_mult, **given)
     network = space.supernet(seed=0).double().train()
     network.track_statistics(track=False)
     for parameter in network.parameters():
@@ -34,6 +40,8 @@ def _passes(network: ElasticNetwork, archs: list[Architecture]) -> list[Tensor]:
     """Gradients of one pass each, summed."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 3, 8, 8, generator=generator, dtype=torch.float64)
+    if archs[0].space == "autodistil-tiny":
+        x = packed(pack_tokens(torch.randint(0, 40, (4, 8), generator=generator)))
     labels = torch.randint(5, (4,), generator=generator)
     for parameter in network.parameters():
         assert parameter.grad is not None
@@ -43,7 +51,7 @@ def _passes(network: ElasticNetwork, archs: list[Architecture]) -> list[Tensor]:
     return [p.grad.clone() for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [*SPACES, *TRANSFORMERS])
 def test_gradients_equal_autograds(name: str) -> None:
     network, archs = _built(name)
     expected = _passes(network, archs)
