@@ -47,7 +47,8 @@ def reordered(weight: Tensor, order: Tensor, groups: int) -> Tensor:
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
     """The stream's channels, dimension 0, group after group."""
-    return x.unflatten(0, (-1, groups)).transpose(0, 1).flatten(0, 1)
+    split: Tensor = x.unflatten(0, (-1, groups))
+    return split.transpose(0, 1).flatten(0, 1)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
@@ -57,7 +58,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Te
     x = x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)
     bias = None if bias is None else _by_group(bias, groups)
     out = functional.conv1d(x, _by_group(weight, groups), bias, groups=groups)
-    return out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    split: Tensor = out.unflatten(1, (groups, -1))
+    return split.transpose(1, 2).flatten(1, 2)
 
 
 class InterleavedConv1d(nn.Conv1d):

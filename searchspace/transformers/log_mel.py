@@ -93,7 +93,7 @@ class LogMel(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Fill the tables again wherever they are moved: `to_empty` leaves them without values."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._fill()
         return self
 

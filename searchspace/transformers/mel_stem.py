@@ -116,7 +116,7 @@ class _Positioned(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Fill the positions where they are given memory for the first time."""
         unset = self.positions.is_meta
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if unset:
             self._fill()
         return self

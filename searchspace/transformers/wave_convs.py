@@ -6,9 +6,9 @@ channels, as in LightHuBERT (Wang et al., Interspeech 2022, §3.1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -75,6 +75,11 @@ class _Unit(nn.Module):
         self.norm = norm
 
 
+def _parts(units: nn.ModuleList) -> Iterator[tuple[Any, nn.Module | None]]:
+    for unit in units:
+        yield unit.conv, cast(_Unit, unit).norm
+
+
 class WaveConvs(nn.ModuleList):
     """The convolutions of a standalone network.
 
@@ -93,8 +98,8 @@ class WaveConvs(nn.ModuleList):
     def forward(self, x: Tensor) -> Tensor:
         """Waveforms ``[B, T]`` → ``[B, C, N]``."""
         x = x.unsqueeze(1)
-        for unit in self:
-            x = _finish(unit.conv(x), unit.norm)
+        for conv, norm in _parts(self):
+            x = _finish(conv(x), norm)
         return x
 
 
@@ -110,8 +115,8 @@ class ElasticWaveConvs(nn.ModuleList):
     def forward(self, x: Tensor, trace: Trace) -> Tensor:
         """Waveforms ``[B, T]`` → ``[B, C, N]``."""
         x = x.unsqueeze(1)
-        for unit in self:
-            x = _finish(unit.conv(x, len(unit.conv.weight), trace), unit.norm)
+        for conv, norm in _parts(self):
+            x = _finish(conv(x, len(conv.weight), trace), norm)
         return x
 
     def copy_into(self, plain: WaveConvs) -> None:

@@ -184,11 +184,11 @@ class WaveStem(Stem):
     def __init__(self, spec: WaveStemSpec, dim: int) -> None:
         super().__init__()
         self.spec = spec
-        last = spec.channels[-1]
+        last, dim = spec.channels[-1], spec.check_dim(dim)
         self.convs = WaveConvs(spec.convs, bias=spec.bias, norm=spec.norm)
         self.projection_norm = nn.LayerNorm(last, eps=spec.eps)
         self.projection = nn.Linear(last, dim)
-        self.positional = InterleavedConv1d(spec.check_dim(dim), spec.positional, spec.groups)
+        self.positional = InterleavedConv1d(dim, spec.positional, spec.groups)
         self.norm = nn.LayerNorm(dim, eps=spec.eps) if spec.token_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
