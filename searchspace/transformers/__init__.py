@@ -1,5 +1,5 @@
 """Spaces of Transformers; importing this package registers them."""
 
-from . import autoformer, bert, pit, vit
+from . import autoformer, bert, hubert, pit, vit, whisper
 
-__all__ = ["autoformer", "bert", "pit", "vit"]
+__all__ = ["autoformer", "bert", "hubert", "pit", "vit", "whisper"]

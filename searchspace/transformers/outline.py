@@ -29,6 +29,8 @@ class Outline:
             differ from what the space's modality has anyway.
         stem: options of the space about its stem, e.g. ``{"patch_size": 16}``.
         unit: what widths are multiples of.
+        keep: depth → which of the teacher's layers a student of so many takes; where it is empty,
+            evenly spaced ones.
 
     Raises:
         InvalidInputError: if a number is out of range.
@@ -42,19 +44,22 @@ class Outline:
     style: Mapping[str, Any] = field(default_factory=dict)
     stem: Mapping[str, Any] = field(default_factory=dict)
     unit: int = 8
+    keep: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dim", "depth", "heads", "head_dim", "tenths", "unit"):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= 65536:
                 raise InvalidInputError(f"{name} = {value!r}; need a whole number 1 to 65536")
-        for name in ("style", "stem"):
+        for name in ("style", "stem", "keep"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InvalidInputError(f"{name} = {getattr(self, name)!r}; need a mapping")
+        object.__setattr__(self, "keep", _layers(self.keep, self.depth))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that :meth:`read` takes."""
-        return asdict(self)
+        keep = {str(depth): list(layers) for depth, layers in self.keep.items()}
+        return asdict(self) | {"keep": keep}
 
     @classmethod
     def read(cls, given: Any, default: Outline) -> Outline:
@@ -86,9 +91,23 @@ def choices_of(outline: Outline) -> EncoderChoices:
         _up_to(outline.depth),
         _up_to(outline.heads),
         tuple(sorted({max(1, round(f * outline.tenths)) for f in (1 / 4, 1 / 2, 3 / 4, 1.0)})),
-        keep="even",
+        keep=outline.keep or "even",
         unit=unit,
     )
+
+
+def _layers(keep: Mapping[Any, Any], depth: int) -> dict[int, tuple[int, ...]]:
+    """A map of layers, JSON's words for numbers read."""
+    try:
+        found = {int(few): tuple(int(one) for one in layers) for few, layers in keep.items()}
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"keep = {keep!r}; need depth: list of layers") from error
+    for few, layers in found.items():
+        if len(layers) != few or not all(0 <= one < depth for one in layers):
+            raise InvalidInputError(
+                f"keep = {few}: {list(layers)}; need {few} layers of 0 to {depth - 1}"
+            )
+    return found
 
 
 def _up_to(most: int) -> tuple[int, ...]:
