@@ -12,16 +12,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .proxies.layouts import as_map
+from .proxies.layouts import as_map, input_size
 from .proxies.recorder import watch
 from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
-from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, first_line
+from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, blank, first_line
 from .searchspace.errors import InvalidInputError, UnknownNameError
+from .searchspace.modality import MODALITIES, PLURALS, SAMPLE_RATE, size_text
 from .searchspace.plugins import load_entry_points
 from .searchspace.weights import fit_weights, read_weights
-from .teachers import cifar  # importing registers its names
+from .teachers import (
+    cifar,  # importing registers its names
+    packaged,  # noqa: F401 (likewise)
+)
 from .teachers.bundled import BUNDLED
 from .teachers.folder import load_teacher_folder
+from .teachers.hugging_face import is_transformers, load_transformers
 from .teachers.registry import ABOUT, TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
 from .teachers.timm_models import is_timm_model, list_timm_models, load_timm_model
 
@@ -35,6 +40,9 @@ __all__ = [
 ]
 
 WEIGHT_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".th"})
+
+#: Length of what a network of text (tokens) or sound (samples) is tried on.
+LENGTHS = {"text": 16, "sound": SAMPLE_RATE}
 
 #: Sides tried, in pixels, on a network that does not tell what images it was made for.
 SIDES = (32, 224, 64, 96, 28, 128, 256)
@@ -68,8 +76,9 @@ def load_teacher(
     Args:
         name_or_module: a registered name (see :func:`list_teachers`; ``resnet14-digits`` is
             bundled), a timm name, the path of a CIFAR ResNet's checkpoint, a folder of weights
-            and ``config.json`` (a student's or timm's), or any network, which is copied and
-            otherwise left as it is. A teacher is returned as it is.
+            and ``config.json`` (a student's, timm's, Hugging Face's), or any network, which is
+            copied and otherwise left as it is: of images ``[B, C, H, W]``, token ids ``[B, L]`` or
+            waveforms ``[B, T]``. A teacher is returned as it is.
         weights: a checkpoint, ``.safetensors`` or of ``torch.save``; no pickle is ever read.
         untrained: use random weights. Batch norm then normalises by the batch.
         num_classes: outputs of the classifier; default the network's own.
@@ -117,7 +126,7 @@ def load_teacher(
     module = network.module.to("cpu").eval().requires_grad_(False)
     side = resize or (network.resize if resize is None else None)
     with batch_statistics(module, not network.trained):
-        plan, shape = _find_plan(name, module, side or network.image_size, taps)
+        plan, shape = _plan(network, name, side, taps)
     channels = shape[0]
     classes = None
     if plan.classifier is not None:
@@ -131,13 +140,14 @@ def load_teacher(
         module=module,
         mean=_normalisation("mean", mean, channels) or network.mean,
         std=_normalisation("std", std, channels) or network.std,
-        resize=side,
+        resize=side if network.modality == "image" else None,
         num_classes=classes,
         trained=network.trained,
         plan=plan,
         input_shape=shape,
         accuracy=network.accuracy,
         about=f"{name}: {network.source}; {params:,} parameters",
+        modality=network.modality,
     )
 
 
@@ -174,6 +184,8 @@ def _from_file(path: Path, request: TeacherRequest) -> TeacherNetwork:
 
 
 def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork:
+    if is_transformers(original):
+        return load_transformers(original, request)
     try:
         module = copy.deepcopy(original)
     except (RuntimeError, TypeError) as error:
@@ -186,7 +198,21 @@ def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork
     if request.weights is not None:
         fit_weights(module, read_weights(request.weights), request.weights, request.name)
         source = f"weights {request.weights.name}"
-    return TeacherNetwork(module.float(), not request.untrained, source)
+    kind = _modality(module)
+    return TeacherNetwork(module.float(), not request.untrained, source, modality=kind)
+
+
+def _modality(module: nn.Module) -> str:
+    """What a network takes: as its stem says, else by the first layer that can take an input."""
+    known = getattr(getattr(module, "spec", None), "modality", None)
+    if known in MODALITIES:
+        return str(known)
+    parts = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Embedding)]
+    if not parts or any(isinstance(part, nn.Conv2d) for part in parts):
+        return "image"
+    if isinstance(parts[0], nn.Embedding):
+        return "text"
+    return "sound" if parts[0].in_channels == 1 else "image"
 
 
 def _in_channels(module: nn.Module) -> list[int]:
@@ -194,6 +220,29 @@ def _in_channels(module: nn.Module) -> list[int]:
     convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     first = next((conv.in_channels for conv in convolutions), 3)
     return [first] if first == 3 else [first, 3]  # 3 where pixels are unshuffled before
+
+
+def _plan(
+    network: TeacherNetwork, name: str, side: int | None, taps: Named | None
+) -> tuple[TapPlan, tuple[int, int, int]]:
+    """The tap plan of a network of any modality, and the shape of the inputs it was found on."""
+    module, side = network.module, side or network.image_size
+    if network.modality == "image":
+        return _find_plan(name, module, side, taps)
+    shape = (2, 1, side or LENGTHS[network.modality])
+    inputs = blank(network.modality, shape)
+    try:
+        return find_taps(module, inputs, taps), shape
+    except UnknownNameError:
+        raise
+    except InvalidInputError as error:
+        raise InvalidInputError(f"teacher {name!r}: {error}") from error
+    except FORWARD_ERRORS as error:
+        raise InvalidInputError(
+            f"teacher {name!r} does not run on {PLURALS[network.modality]} of"
+            f" {size_text(network.modality, shape[2])}: {first_line(error)}; it is given token ids"
+            " [B, L] or a waveform [B, T]"
+        ) from error
 
 
 def _find_plan(
@@ -237,7 +286,7 @@ def _reads_final(module: nn.Module, plan: TapPlan, images: torch.Tensor) -> bool
         return True
     weight = classifier_weight(module.get_submodule(plan.classifier.split("#")[0]))
     outputs, _ = watch(module, images, [plan.final])
-    final = as_map(outputs[plan.final], (images.shape[2], images.shape[3]))
+    final = as_map(outputs[plan.final], input_size(images))
     return weight is not None and final is not None and final.shape[1] == weight.shape[1]
 
 

@@ -9,12 +9,13 @@ of the teacher's taps; a random teacher, one more control, is one loaded untrain
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..searchspace.errors import InvalidInputError
-from .taps import Taps
+from .taps import Taps, TokenTaps
 
 __all__ = ["constant", "labels_only", "permuted_channels", "shuffled_images"]
 
@@ -41,6 +42,8 @@ def permuted_channels(taps: Taps, seed: int = 0) -> Taps:
         pooled=permuted(taps.pooled),
         logits=taps.logits,
         classifier=None if taps.classifier is None else permuted(taps.classifier),
+        # Not queries, keys and values: which of them are a head's is no matter of numbering.
+        tokens=taps.tokens,
     )
 
 
@@ -117,4 +120,11 @@ def _mapped(taps: Taps, change: Callable[[Tensor], Tensor]) -> Taps:
         pooled=change(taps.pooled),
         logits=None if taps.logits is None else change(taps.logits),
         classifier=taps.classifier,
+        tokens=None if taps.tokens is None else _mapped_tokens(taps.tokens, change),
     )
+
+
+def _mapped_tokens(tokens: TokenTaps, change: Callable[[Tensor], Tensor]) -> TokenTaps:
+    """The same of a Transformer's layers; what is padding stays with its input."""
+    layers, qkv = (tuple(change(x) for x in of) for of in (tokens.layers, tokens.qkv))
+    return replace(tokens, layers=layers, qkv=qkv)

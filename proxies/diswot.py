@@ -96,7 +96,7 @@ def _student_gradient(probe: Probe) -> Tensor:
 @register_proxy(
     "diswot-relation",
     source="DisWOT (CVPR 2023, §3.2), released code",
-    needs=_NEEDS,
+    needs=_NEEDS - {"labels"},
     bfloat16=True,
 )
 def diswot_relation(probe: Probe) -> float:

@@ -39,20 +39,18 @@ def dss(probe: Probe) -> float:
 
     L is the summed output for an all-one image, under |W|; every W is N(0, 0.02²) before.
     ‖·‖_* is the nuclear norm; attention's layers are those for queries, keys and values, and
-    the projection behind. No data.
+    the projection behind. No data. Of text, every token's id is 1; of sound, of which norms would
+    leave nothing were it constant, white noise of the seed.
     """
-    if probe.images is None:
-        raise RuntimeError("dss takes the image's shape from the batch")
     network = probe.standalone().requires_grad_(False)
     linear = {}
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding):
             module.weight.mul_(STD).abs_()
         if isinstance(module, nn.Linear):
             linear[name] = module.weight.requires_grad_()
-    ones = torch.ones(1, *probe.images.shape[1:])
     with torch.enable_grad():
-        grads = torch.autograd.grad(network(ones).sum(), list(linear.values()))
+        grads = torch.autograd.grad(network(_made_up(probe)).sum(), list(linear.values()))
     total = 0.0
     for (name, weight), grad in zip(linear.items(), grads, strict=True):
         if name.rpartition(".")[2] in ATTENTION:
@@ -60,3 +58,15 @@ def dss(probe: Probe) -> float:
         else:
             total += float((grad * weight.detach()).abs().sum())
     return total
+
+
+def _made_up(probe: Probe) -> Tensor:
+    """What stands for data: one image of ones, text of one word, or noise."""
+    if probe.images is None:
+        raise RuntimeError("dss takes the image's shape from the batch")
+    length = probe.images.shape[3]
+    if probe.modality == "text":
+        return torch.ones(1, length, dtype=torch.int64)
+    if probe.modality == "sound":
+        return torch.randn(1, length, generator=torch.Generator().manual_seed(probe.seed))
+    return torch.ones(1, *probe.images.shape[1:])

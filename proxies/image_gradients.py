@@ -38,7 +38,8 @@ class Layer:
     """A convolution or linear layer that was run, with what its gradient takes.
 
     Attributes:
-        given: ``[N, C, H, W]`` of a convolution, ``[N, …, in]`` of a linear layer.
+        given: ``[N, C, H, W]`` of a convolution, of sound with H = 1, ``[N, …, in]`` of a linear
+            layer.
         output: of the layer, in the graph.
         kernel: sides of the convolution's kernel; ``None`` for a linear layer.
         stride: of the convolution.
@@ -97,7 +98,7 @@ class Layer:
         if self.kernel is None:
             seen, back = self.given[..., 0], upstream[..., 0]
         else:
-            back = upstream[:, 0]
+            back = upstream[:, 0].reshape(len(upstream), -1, upstream.shape[-1])
             height, width = self.padding
             padded = functional.pad(self.given[:, 0], (width, width, height, height))
             seen = padded
@@ -112,8 +113,8 @@ class Layer:
 class LayerTrace(Trace):
     """Remembers which weights were used, at which scale, and the layers that used them."""
 
-    def __init__(self) -> None:
-        super().__init__(he=True)
+    def __init__(self, mask: Tensor | None = None) -> None:
+        super().__init__(he=True, mask=mask)
         self.layers: list[Layer] = []
         self._scales: dict[int, tuple[Tensor, float]] = {}
         self._waiting: set[int] = set()
@@ -155,32 +156,44 @@ class _Watch(TorchFunctionMode):
         if func is functional.batch_norm:
             return _constant_batch_norm(*args, **kwargs)
         result = func(*args, **kwargs)
-        if func in (functional.conv2d, functional.linear):
+        if func in (functional.conv2d, functional.conv1d, functional.linear):
             given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
             scale = self.trace.scale_of(given["weight"])
             if scale is not None:
                 if not result.requires_grad:  # the first of all: nothing before it is asked for
                     result.requires_grad_()
-                self.trace.layers.append(_layer(func is functional.conv2d, given, result, scale))
+                make = _linear if func is functional.linear else _convolution
+                self.trace.layers.append(make(given, result, scale))
         return result
 
 
-def _layer(convolution: bool, given: dict[str, Any], output: Tensor, scale: float) -> Layer:
-    weight = given["weight"]
+def _linear(given: dict[str, Any], output: Tensor, scale: float) -> Layer:
+    none = (0, 0)
+    return Layer(given["input"].detach(), output, None, none, none, none, 1, scale)
+
+
+def _convolution(given: dict[str, Any], output: Tensor, scale: float) -> Layer:
+    x, weight = given["input"].detach(), given["weight"]
+    # One of sound is one of images of height 1.
+    flat = weight.dim() == 3
     return Layer(
-        given["input"].detach(),
+        x.unsqueeze(2) if flat else x,
         output,
-        (weight.shape[2], weight.shape[3]) if convolution else None,
-        _pair(given.get("stride", 1)),
-        _pair(given.get("padding", 0)),
-        _pair(given.get("dilation", 1)),
+        (1, weight.shape[2]) if flat else (weight.shape[2], weight.shape[3]),
+        _pair(given.get("stride", 1), 1 if flat else None),
+        _pair(given.get("padding", 0), 0 if flat else None),
+        _pair(given.get("dilation", 1), 1 if flat else None),
         given.get("groups", 1),
         scale,
     )
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+def _pair(value: int | Sequence[int], vertical: int | None) -> tuple[int, int]:
+    """A convolution's setting, down and across; ``vertical`` where it has but one side."""
+    last = value if isinstance(value, int) else value[-1]
+    if vertical is not None:
+        return vertical, last
+    return (last if isinstance(value, int) else value[0]), last
 
 
 def _constant_batch_norm(
@@ -262,8 +275,10 @@ class ImagePass:
         ]
 
 
-def run_step(network: ElasticNetwork, step: Step, x: Tensor) -> tuple[Tensor, LayerTrace]:
+def run_step(
+    network: ElasticNetwork, step: Step, x: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, LayerTrace]:
     """One step of an :class:`ImagePass`, and what it left."""
-    trace = LayerTrace()
+    trace = LayerTrace(mask)
     with recording(trace):
         return network.run_step(step, x, trace), trace

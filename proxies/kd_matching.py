@@ -72,7 +72,7 @@ def student_stages(probe: Probe) -> Iterator[tuple[Tensor, int]]:
         # A Transformer's last norm makes all tokens equally long, which leaves no attention.
         if block.step.kind != "head" or height == width:
             last_of_side[width] = block.output.detach()
-    stages = list(last_of_side.values())
+    stages = list(last_of_side.values() if probe.modality == "image" else probe.taps.stages)
     for i, j in stage_pairs(len(stages), len(teacher_of(probe).taps.stages)):
         yield as_grid(stages[i], _image(probe)), j
 

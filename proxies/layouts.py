@@ -1,7 +1,8 @@
 """Feature maps in whatever layout a network keeps them, as ``[B, C, h, w]``.
 
 Convolutional networks keep ``[B, C, h, w]``, some transformers ``[B, h, w, C]`` (Swin in
-timm), others token sequences ``[B, N, C]`` with class or register tokens in front (ViT).
+timm), others token sequences ``[B, N, C]`` with class or register tokens in front (ViT). Text and
+sound are images of height 1, and every one of their tokens counts, ``[B, C, 1, N]``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,20 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["as_map", "map_shape"]
+__all__ = ["as_map", "input_size", "is_sequence", "map_shape"]
 
 #: More class and register tokens than any published network has.
 MAX_PREFIX_TOKENS = 16
+
+
+def input_size(x: Tensor) -> tuple[int, int]:
+    """Height and width of a network's input: of images, of token ids ``[B, L]`` or a waveform."""
+    return (int(x.shape[2]), int(x.shape[3])) if x.dim() == 4 else (1, int(x.shape[-1]))
+
+
+def is_sequence(image: tuple[int, int]) -> bool:
+    """Whether an input's size is that of text or sound, whose tokens follow one another."""
+    return image[0] == 1 < image[1]
 
 
 def _fits(h: int, w: int, image: tuple[int, int]) -> bool:
@@ -24,6 +35,8 @@ def _fits(h: int, w: int, image: tuple[int, int]) -> bool:
 
 def _token_grid(tokens: int, image: tuple[int, int]) -> tuple[int, int] | None:
     """Height and width of the grid that N tokens cover, the rest being a prefix."""
+    if is_sequence(image):
+        return 1, tokens
     for prefix in range(min(MAX_PREFIX_TOKENS, tokens - 1) + 1):
         area = tokens - prefix
         h = round(math.sqrt(area * image[0] / image[1]))
@@ -34,6 +47,8 @@ def _token_grid(tokens: int, image: tuple[int, int]) -> tuple[int, int] | None:
 
 def _is_channels_last(shape: Sequence[int], image: tuple[int, int]) -> bool:
     """A 4-D shape of which only the dimensions 1 and 2 have the image's aspect ratio."""
+    if is_sequence(image):
+        return False
     return not _fits(shape[2], shape[3], image) and _fits(shape[1], shape[2], image)
 
 
@@ -50,6 +65,8 @@ def map_shape(shape: Sequence[int], image: tuple[int, int]) -> tuple[int, int, i
     if len(shape) == 4:
         if _is_channels_last(shape, image):
             return shape[3], shape[1], shape[2]
+        if is_sequence(image) and shape[2] != 1:
+            return None
         # Anything else, say queries by keys of an attention, has not the image's aspect.
         return (shape[1], shape[2], shape[3]) if _fits(shape[2], shape[3], image) else None
     if len(shape) == 3 and (grid := _token_grid(shape[1], image)) is not None:

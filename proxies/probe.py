@@ -23,6 +23,7 @@ from .batch import Batch
 from .block import BlockProbe, Memo
 from .gradients import SecondOrder, differentiate, hessian_times_gradient
 from .image_gradients import ImagePass, LayerTrace, recording, run_step
+from .stages import evenly_spaced
 from .taps import Taps
 
 __all__ = ["BlockProbe", "Probe", "TeacherSide", "ValueGradient"]
@@ -75,6 +76,7 @@ class Probe:
         teacher: the teacher's side, or ``None``.
         seed: of the weights.
         images: what the first step was given, ``[B, C, H, W]``, normalised.
+        modality: what these are, ``"image"``, ``"text"`` or ``"sound"``.
     """
 
     arch: Architecture
@@ -85,6 +87,7 @@ class Probe:
     teacher: TeacherSide | None = None
     seed: int = 0
     images: Tensor | None = None
+    modality: str = "image"
     _memo: Memo = field(default_factory=Memo)
 
     def memo(self, name: str, compute: Callable[[Probe], T]) -> T:
@@ -97,17 +100,19 @@ class Probe:
         return self.blocks[-1].output.detach()
 
     @cached_property
-    def _mask(self) -> Tensor | None:
+    def mask(self) -> Tensor | None:
+        """Which tokens of the batch are real, bool ``[B, N]``; ``None``: there is no padding."""
         return None if self.images is None else self._network.mask_of(self.images)
 
     @cached_property
     def _averaged(self) -> Tensor:
-        return self._network.pool(self.blocks[-1].output, Trace(mask=self._mask))
+        return self._network.pool(self.blocks[-1].output, Trace(mask=self.mask))
 
     @cached_property
     def pooled(self) -> Tensor:
         """What the classifier is given: the pooled final map, embedded, ``[B, F]``."""
-        return self._network.embed(self._averaged.detach(), Trace(he=True)).detach()
+        trace = Trace(he=True, mask=self.mask)
+        return self._network.embed(self._averaged.detach(), trace).detach()
 
     @cached_property
     def classifier(self) -> Tensor:
@@ -129,19 +134,25 @@ class Probe:
     @cached_property
     def taps(self) -> Taps:
         """Stage outputs, final map, pooled features and classifier."""
-        last_of_side = {block.output.shape[-1]: block.output.detach() for block in self.blocks}
         return Taps(
-            stages=tuple(last_of_side.values()),
+            stages=tuple(block.output.detach() for block in self._stages()),
             final_map=self.final_map,
             pooled=self.pooled,
             logits=self.logits,
             classifier=self.classifier,
         )
 
+    def _stages(self) -> list[BlockProbe]:
+        """The last block of each resolution; of text and sound evenly spaced layers."""
+        if self.modality == "image":
+            return list({block.output.shape[-1]: block for block in self.blocks}.values())
+        layers = [block for block in self.blocks if block.step.kind not in {"stem", "head"}]
+        return evenly_spaced(layers)
+
     @cached_property
     def _loss(self) -> tuple[Tensor, list[Tensor], list[float]]:
         """Cross-entropy, the weights it depends on, and the factors to their He initialisation."""
-        trace = Trace(want_weights=True, he=True)
+        trace = Trace(want_weights=True, he=True, mask=self.mask)
         with SecondOrder():
             logits, classifier = self.head(self.blocks[-1].output, trace)
         loss = functional.cross_entropy(logits, self.labels)
@@ -203,7 +214,7 @@ class Probe:
         """Gradient of the summed logits at the images, one row an image, ``[B, C·H·W]``."""
         if self.images is None:
             raise RuntimeError("this probe has no images: its proxies declared no forward")
-        logits, _ = self.head(self.blocks[-1].output, Trace(he=True))
+        logits, _ = self.head(self.blocks[-1].output, Trace(he=True, mask=self.mask))
         (grad,) = torch.autograd.grad(logits.sum(), [self.images], retain_graph=True)
         return grad.flatten(1)
 
@@ -212,9 +223,9 @@ class Probe:
         """A pass with constant statistics of batch norm: gradients image by image."""
         if self.images is None:
             raise RuntimeError("this probe has no images: its proxies declared no forward")
-        run = partial(run_step, self._network)
+        run = partial(run_step, self._network, mask=self.mask)
         final_map, traces = self.along("image pass", self.images.detach(), run)
-        head = LayerTrace()
+        head = LayerTrace(self.mask)
         with recording(head):
             features = self._network.embed(self._network.pool(final_map, head), head)
             logits = features @ (self.classifier.T / math.sqrt(features.shape[1]))
@@ -241,8 +252,14 @@ class Probe:
         return x, kept
 
     def run(self, images: Tensor, trace: Trace) -> Tensor:
-        """One more forward pass, of other images: the final map, ``[B, C, H, W]``."""
+        """One more forward pass, of other images: the final map, ``[B, C, H, W]``.
+
+        Args:
+            images: ``[B, C, H, W]``, normalised.
+            trace: its mask is set to the images'.
+        """
         x = images
+        trace.mask = self._network.mask_of(images)
         for step in self._network.steps(self.arch):
             x = self._network.run_step(step, x, trace)
         return x

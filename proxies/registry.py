@@ -24,9 +24,11 @@ __all__ = ["NEEDS", "Proxy", "get_proxy", "list_proxies", "register_proxy"]
 #: What a proxy can need. ``forward``: a pass of the batch; ``labels``; ``backward``: one
 #: gradient of the cross-entropy; ``hessian``: the product of its Hessian with that; ``maps``:
 #: outputs of convolutions; ``input_gradient``: of the summed logits at the images; ``relu``,
-#: ``bn``, ``attention``: of the network; ``teacher``; ``network``: the nested network or a
-#: standalone copy; ``block_gradients``: each block's gradient at its input, ``map_moments``:
-#: means and Gram matrices of maps, both taken by ``on_blocks`` as blocks are run.
+#: ``bn``, ``attention``: of the network; ``images``: inputs that are pixels, which can be moved
+#: or made up, as tokens and sound cannot; ``teacher``; ``teacher_tokens``: of a Transformer,
+#: where it is one, every layer's tokens, queries, keys and values; ``network``: the nested
+#: network or a standalone copy; ``block_gradients``: each block's gradient at its input,
+#: ``map_moments``: means and Gram matrices of maps, both taken by ``on_blocks`` as blocks are run.
 NEEDS = (
     "forward",
     "labels",
@@ -37,7 +39,9 @@ NEEDS = (
     "relu",
     "bn",
     "attention",
+    "images",
     "teacher",
+    "teacher_tokens",
     "network",
     "block_gradients",
     "map_moments",
@@ -49,6 +53,7 @@ _MODULES = (
     "decorrelation",
     "diswot",
     "diswot_paper",
+    "distinct_heads",
     "dss",
     "epe_nas",
     "expr",
@@ -64,12 +69,15 @@ _MODULES = (
     "l2_norm",
     "meco",
     "naswot",
+    "naswot_gelu",
     "plain",
+    "sample_relations",
     "snip",
     "stability",
     "swap",
     "synflow",
     "te_nas",
+    "token_relations",
     "vkdnw",
     "zen",
     "zico",
@@ -109,6 +117,19 @@ class Proxy:
     images: int = 2
     on_blocks: Callable[[BlockGroup, int], object] | None = None
     bfloat16: bool = False
+
+    def unfit(self, modality: str, targets: bool) -> str | None:
+        """Why inputs or labels will not do for it; ``None`` where they do.
+
+        Args:
+            modality: of the inputs, ``"image"``, ``"text"`` or ``"sound"``.
+            targets: whether the labels are no classes: a teacher's vectors, or none at all.
+        """
+        if modality != "image" and self.needs & {"images", "input_gradient"}:
+            return f"it changes or makes up images, and inputs here are {modality}"
+        if targets and self.needs & {"labels", "backward", "hessian"}:
+            return "it needs labels that are classes, which these data have not"
+        return None
 
 
 _PROXIES: Registry[Proxy] = Registry("proxy")

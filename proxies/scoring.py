@@ -111,20 +111,27 @@ class Scorer:
     def _open(self, batch: Batch | None) -> None:
         if batch is None:
             raise InvalidInputError(
-                f"{self._naming('forward')} need a batch of images; give one, or ask only for"
+                f"{self._naming('forward')} need a batch of inputs; give one, or ask only for"
                 " params, macs and depth"
             )
+        batch.check_modality(f"space {self.space.name!r}", self.space.modality)
         if batch.images.shape[1] != self.space.in_channels:
             raise InvalidInputError(
                 f"the batch has {batch.images.shape[1]} channels, space {self.space.name!r}"
                 f" takes {self.space.in_channels}; create it with in_channels="
                 f"{batch.images.shape[1]}"
             )
-        if batch.images.shape[2] != batch.images.shape[3]:
+        side = int(batch.images.shape[3])
+        if tuple(batch.images.shape[1:]) != self.space.input_shape(side):
             raise InvalidInputError(
                 f"the batch's images are {batch.images.shape[2]}×{batch.images.shape[3]} pixels;"
                 " costs are counted for square ones; crop or pad them"
             )
+        for proxy in self.proxies:
+            if reason := proxy.unfit(self.space.modality, batch.has_targets):
+                raise InvalidInputError(
+                    f"proxy {proxy.name!r} is not defined here: {reason}; leave it out"
+                )
         if batch.num_classes != self.space.num_classes:
             raise InvalidInputError(
                 f"the batch has {batch.num_classes} classes, space {self.space.name!r} is made"
@@ -250,6 +257,7 @@ class Scorer:
                 self._teacher,
                 self.seed,
                 self._walk.images,
+                self.space.modality,
             )
 
     def _walked(

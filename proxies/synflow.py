@@ -96,7 +96,7 @@ def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
 @register_proxy(
     "synflow",
     source="SynFlow (Tanaka et al., NeurIPS 2020, eq. 3) as a score: Abdelfattah et al., §3.3",
-    needs={"forward", "network", "bn"},
+    needs={"forward", "images", "network", "bn"},
     on_blocks=measure,
     bfloat16=True,
 )

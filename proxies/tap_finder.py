@@ -3,7 +3,8 @@
 The *trunk* is the sequence of feature maps from image to classifier. It is read off the
 tree of calls: ``nn.Sequential``, and modules that hold several resolutions, are looked
 into; any other module that gives out a feature map is a block whose inner maps (expanded,
-not yet activated, attention) are of no interest.
+not yet activated, attention) are of no interest. A network of text or sound has one resolution
+and *layers*: its modules of one type of which there are most.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..searchspace.errors import InvalidInputError, UnknownNameError
-from .layouts import map_shape
+from .layouts import input_size, is_sequence, map_shape
 from .recorder import Call, first_tensor, record
+from .stages import evenly_spaced
 
 __all__ = ["ROLES", "TapPlan", "classifier_weight", "find_taps"]
 
@@ -33,7 +35,8 @@ class TapPlan:
     Attributes:
         final: gives the final map.
         classifier: linear layer or 1×1 convolution that gives the logits, or ``None``.
-        stages: give the last map at each resolution, shallow to deep.
+        stages: give the last map at each resolution, shallow to deep; of text and sound those of
+            evenly spaced layers.
     """
 
     final: str
@@ -73,7 +76,8 @@ def find_taps(module: nn.Module, images: Tensor, named: Named | None = None) -> 
 
     Args:
         module: in the mode in which it will be measured; left as it is.
-        images: ``[B, C, H, W]``, normalised; two are enough.
+        images: ``[B, C, H, W]``, normalised, token ids ``[B, L]`` or a waveform ``[B, T]``; two
+            are enough.
         named: role → label for the roles ``final``, ``classifier`` and ``stages`` (a
             sequence of labels); these override what is found.
 
@@ -87,7 +91,7 @@ def find_taps(module: nn.Module, images: Tensor, named: Named | None = None) -> 
         if role not in ROLES:
             raise UnknownNameError("tap", role, ROLES)
     root, result = record(module, images)
-    search = _Search(root, len(images), (int(images.shape[2]), int(images.shape[3])))
+    search = _Search(root, len(images), input_size(images))
 
     chosen = search.classifier(result)
     classifier = chosen.label if chosen is not None else None
@@ -217,8 +221,10 @@ class _Search:
         return self.trunk[-1]
 
     def stages(self) -> list[Call]:
-        """The trunk's last map at each resolution, in order."""
+        """The trunk's last map at each resolution, in order; of tokens evenly spaced layers."""
         self._need_trunk()
+        if is_sequence(self.image):
+            return evenly_spaced(self._layers())
         last: dict[tuple[int, int], Call] = {}
         for call in self.trunk:
             if (shape := self._map(call)) is not None:
@@ -226,7 +232,27 @@ class _Search:
                 last[shape[1:]] = call
         return list(last.values())
 
+    def _layers(self) -> list[Call]:
+        """Modules of one type that map tokens to as many of equal width, the most there are.
+
+        Of types that are equally many, parts of each other, the outermost.
+        """
+        alike: dict[tuple[type[nn.Module], int], list[Call]] = {}
+        for call in self.calls:
+            has_parts = call.module is not None and any(True for _ in call.module.children())
+            if has_parts and call.in_shape == call.out_shape and self._map(call) is not None:
+                alike.setdefault((type(call.module), _depth(call)), []).append(call)
+        if not alike:
+            last = self._map(self.trunk[-1])
+            return [call for call in self.trunk if self._map(call) == last]
+        return max(alike.items(), key=lambda item: (len(item[1]), -item[0][1]))[1]
+
     def _need_trunk(self) -> None:
+        if not self.trunk and is_sequence(self.image):
+            raise InvalidInputError(
+                f"this network has no tokens: no layer gives out [B, N, C] for an input of"
+                f" {self.image[1]} tokens or samples; a Transformer is needed"
+            )
         if not self.trunk:
             raise InvalidInputError(
                 "this network has no feature map: no layer gives out more than 1x1 pixels for"
@@ -263,6 +289,11 @@ def _descend(call: Call) -> Iterator[Call]:
     for child in call.children:
         yield from _descend(child)
     yield call
+
+
+def _depth(call: Call) -> int:
+    """How many calls a call is inside of."""
+    return 0 if call.parent is None else 1 + _depth(call.parent)
 
 
 def _tensors(result: object) -> list[Tensor]:

@@ -78,7 +78,7 @@ def _lines(probe: Probe) -> Tensor:
     "te-nas-regions",
     source="TE-NAS (Chen et al., ICLR 2021, §3.1.2); counted along lines as in Hanin & Rolnick,"
     " ICML 2019, §4",
-    needs={"forward", "relu", "network"},
+    needs={"forward", "images", "relu", "network"},
 )
 def te_nas_regions(probe: Probe) -> float:
     """Number of linear regions that a line through the space of small grey images crosses.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,13 +14,17 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.inputs import PADDING, token_ids, waveform
+from ..searchspace.modality import PLURALS
 from .batch import Batch
+from .layouts import input_size
 from .recorder import watch
 from .tap_finder import TapPlan
 from .tap_reader import calls_of, read_taps
 from .taps import Taps
+from .token_reader import TokenReader
 
-__all__ = ["FORWARD_ERRORS", "Teacher", "batch_statistics", "first_line"]
+__all__ = ["FORWARD_ERRORS", "Teacher", "batch_statistics", "blank", "first_line"]
 
 #: What a network's forward raises on inputs it was not made for.
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -62,6 +66,8 @@ class Teacher:
         input_shape: channels, height, width of the images on which the plan was found.
         accuracy: on its test part, in [0, 1], where known.
         about: one line for reports.
+        modality: what it takes, ``"image"``, ``"text"`` or ``"sound"``; text as token ids, sound
+            as a waveform, neither normalised nor resized.
     """
 
     name: str
@@ -75,12 +81,15 @@ class Teacher:
     input_shape: tuple[int, int, int]
     accuracy: float | None = None
     about: str = ""
+    modality: str = "image"
 
-    def observe(self, batch: Batch) -> Taps:
+    def observe(self, batch: Batch, reads: Collection[str] = frozenset()) -> Taps:
         """Measure the teacher on a batch, by one forward pass without gradients.
 
         Args:
             batch: B images in [0, 1], of any size the network takes.
+            reads: what is read of a Transformer's layers besides, of
+                :data:`~scholarch.proxies.token_reader.READS`.
 
         Returns:
             Detached tensors. ``logits`` are the classifier's outputs and ``pooled`` its
@@ -94,31 +103,40 @@ class Teacher:
         """
         images = self.prepare(batch)
         plan = self.plan
+        reader = TokenReader(self.module, reads, f"teacher {self.name!r}")
         try:
-            with batch_statistics(self.module, not self.trained):
+            with batch_statistics(self.module, not self.trained), reader.recording():
                 outputs, inputs = watch(
                     self.module, images, calls_of(plan), [plan.classifier or ""]
                 )
         except FORWARD_ERRORS as error:
+            can = "; its side in pixels can be given as resize" if self.modality == "image" else ""
             raise InvalidInputError(
-                f"teacher {self.name!r} does not run on images {list(images.shape[1:])}:"
-                f" {first_line(error)}; its side in pixels can be given as resize"
+                f"teacher {self.name!r} does not run on {PLURALS[self.modality]}"
+                f" {list(images.shape[1:])}: {first_line(error)}{can}"
             ) from error
-        size = (int(images.shape[2]), int(images.shape[3]))
-        taps = read_taps(self.module, plan, outputs, inputs, size, f"teacher {self.name!r}")
+        size, mask = input_size(images), self.mask_of(images)
+        taps = read_taps(self.module, plan, outputs, inputs, size, f"teacher {self.name!r}", mask)
         if not all(bool(t.isfinite().all()) for t in (*taps.stages, taps.final_map, taps.pooled)):
             raise InvalidInputError(
                 f"teacher {self.name!r} gives values that are not finite on batch"
                 f" {batch.name!r}; check its weights and its mean and std"
             )
-        return taps
+        return replace(taps, tokens=reader.read())
 
     def prepare(self, batch: Batch) -> Tensor:
-        """The images as the network sees them, ``[B, C, H, W]``: resized, then normalised.
+        """Inputs as the network sees them.
+
+        Images are resized, then normalised, ``[B, C, H, W]``; text is token ids, int64
+        ``[B, L]``, sound a waveform ``[B, T]`` in [-1, 1).
 
         Raises:
-            InvalidInputError: if the batch has other channels than the teacher.
+            InvalidInputError: if the batch is of another modality than the teacher, or has other
+                channels.
         """
+        batch.check_modality(f"teacher {self.name!r}", self.modality)
+        if self.modality != "image":
+            return token_ids(batch.images) if self.modality == "text" else waveform(batch.images)
         mean, std = self.mean or batch.mean, self.std or batch.std
         images = batch.images
         if not images.shape[1] == len(mean) == self.input_shape[0]:
@@ -135,6 +153,19 @@ class Teacher:
         mu, sigma = (torch.tensor(t, device=images.device).view(shape) for t in (mean, std))
         return (images - mu) / sigma
 
+    def mask_of(self, inputs: Tensor) -> Tensor | None:
+        """Which tokens of prepared inputs are real, bool ``[B, N]``; ``None``: all are.
+
+        As the network's stem says; of a text network that has none, all but id 0.
+        """
+        if self.modality == "image":
+            return None
+        known = getattr(getattr(self.module, "stem", None), "mask", None)
+        if callable(known):
+            found: Tensor | None = known(inputs)
+            return found
+        return inputs != PADDING if self.modality == "text" else None
+
     @property
     def params(self) -> int:
         """Number of trainable parameters, were they not frozen."""
@@ -142,12 +173,12 @@ class Teacher:
 
     @cached_property
     def macs(self) -> int | None:
-        """Multiply-accumulates for one image of ``input_shape``; ``None`` if not countable."""
+        """Multiply-accumulates for one input of ``input_shape``; ``None`` if not countable."""
         counter = FlopCounterMode(display=False)
         try:
             # Two images, because batch norm by the batch wants more than one value.
             with batch_statistics(self.module, not self.trained), torch.no_grad(), counter:
-                self.module(torch.zeros(2, *self.input_shape))
+                self.module(blank(self.modality, self.input_shape))
         except FORWARD_ERRORS:
             return None
         return int(counter.get_total_flops()) // 4
@@ -165,6 +196,18 @@ class Teacher:
                 flat = value.detach().contiguous().reshape(-1)
                 digest.update(flat.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def blank(modality: str, shape: tuple[int, int, int]) -> Tensor:
+    """Two empty inputs as a network takes them: black images, texts of one word, silence.
+
+    Args:
+        modality: ``"image"``, ``"text"`` or ``"sound"``.
+        shape: of one as batches hold it.
+    """
+    if modality == "text":
+        return torch.ones(2, shape[2], dtype=torch.int64)
+    return torch.zeros(2, *shape) if modality == "image" else torch.zeros(2, shape[2])
 
 
 def first_line(error: BaseException | None) -> str:

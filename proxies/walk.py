@@ -52,6 +52,7 @@ class Walk:
         self.network = network
         self.images = images
         self._seed = seed
+        self._mask = network.mask_of(images)
         self._pass = SharedPass(len(images), precision)
         network.track_statistics(False, self._pass.batch_norm)
         self._needs = frozenset[str]().union(*(proxy.needs for proxy in proxies))
@@ -160,9 +161,11 @@ class Walk:
             want_maps="maps" in self._needs,
             he=True,
             images=images,
+            mask=None if self._mask is None else torch.cat([self._mask] * len(steps)),
             on_map=self._pass.on_map if "map_moments" in self._needs else None,
         )
-        if self._block_graphs and not self._whole_graph:
+        # A stem of embeddings ends the graph: nothing behind it depends on the images.
+        if self._block_graphs and not (self._whole_graph and given.requires_grad):
             given = given.detach().requires_grad_()
         twice = SecondOrder() if "hessian" in self._needs else contextlib.nullcontext()
         with self._pass.running() as grams, twice:

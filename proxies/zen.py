@@ -18,7 +18,7 @@ GAMMA = 1e-2
 @register_proxy(
     "zen",
     source="Zen-NAS (Lin et al., ICCV 2021, Alg. 1)",
-    needs={"forward", "network", "bn"},
+    needs={"forward", "images", "network", "bn"},
 )
 def zen(probe: Probe) -> float:
     """Log E‖f(x) − f(x + γε)‖₁ + Σ over batch norms of ½ log of their mean variance.

@@ -79,8 +79,11 @@ def _used(network: ElasticNetwork, space: SearchSpace) -> dict[str, Tensor]:
     used = {name: torch.zeros(tensor.shape, dtype=torch.bool) for name, tensor in tensors.items()}
     training = network.training
     generator = torch.Generator().manual_seed(0)
-    side = space.resolution
-    image = torch.rand(1, space.in_channels, side, side, generator=generator, dtype=torch.float64)
+    if space.modality == "image":
+        shape = space.input_shape()
+        image = torch.rand(1, *shape, generator=generator, dtype=torch.float64)
+    else:
+        image = space.example(1, generator).double()
     try:
         network.eval().double()  # deep networks of small gains underflow in float32
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A teacher from a folder of weights and a ``config.json``: a student of ours, or timm's."""
+"""A teacher from a folder of weights and a ``config.json``: a student's, timm's, Hugging Face's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..searchspace.factory import create_space
 from ..searchspace.weights import fit_weights, read_weights
+from .hugging_face import load_hugging_face
 from .registry import TeacherNetwork, TeacherRequest
 from .timm_models import is_timm_model, load_timm_model
 
@@ -21,9 +22,11 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 def load_teacher_folder(folder: Path, request: TeacherRequest) -> TeacherNetwork:
     """Load the network that a folder describes.
 
-    Two layouts are read: a student's (``Student.save_pretrained``) and timm's, whose
-    ``config.json`` names an ``architecture``. The weights are ``model.safetensors`` or
-    ``pytorch_model.bin``, unless the request names others or wants random ones.
+    Three layouts are read: a student's (``Student.save_pretrained``), timm's, whose
+    ``config.json`` names an ``architecture``, and that of Hugging Face's transformers, which
+    names a ``model_type`` (:mod:`scholarch.teachers.hugging_face`). The weights are
+    ``model.safetensors`` or ``pytorch_model.bin``, unless the request names others or wants
+    random ones.
 
     Raises:
         InvalidInputError: if the configuration is missing, damaged or of another layout, or
@@ -44,8 +47,11 @@ def load_teacher_folder(folder: Path, request: TeacherRequest) -> TeacherNetwork
         return _student(folder, config, request)
     if isinstance(config.get("architecture"), str):
         return _timm(folder, config, request)
+    if isinstance(config.get("model_type"), str):
+        return load_hugging_face(folder, config, request)
     raise InvalidInputError(
-        f"{folder / 'config.json'} names neither a student of ours nor a timm architecture"
+        f"{folder / 'config.json'} names neither a student of ours nor a timm architecture, nor a"
+        " model_type of transformers"
     )
 
 
@@ -88,7 +94,10 @@ def _timm(folder: Path, config: dict[str, Any], request: TeacherRequest) -> Teac
             f"{folder / 'config.json'} names architecture {name!r}, which timm does not know"
         )
     weights = None if request.untrained else _weights(folder, request)
-    network = load_timm_model(replace(request, name=name, weights=weights))
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise InvalidInputError(f"{folder / 'config.json'} holds no table of model_args")
+    network = load_timm_model(replace(request, name=name, weights=weights), arguments)
     pretrained = config.get("pretrained_cfg", {})
     mean, std = (
         tuple(float(value) for value in pretrained[key]) if key in pretrained else default

@@ -55,6 +55,8 @@ class TeacherNetwork:
         resize: side of the inputs in pixels; ``None`` leaves them as they come.
         image_size: side of the images it was made for; ``None`` if unknown.
         accuracy: on its test part, in [0, 1], where known.
+        modality: what it takes, ``"image"``, ``"text"`` or ``"sound"``; of text ``image_size``
+            are tokens, of sound samples.
     """
 
     module: nn.Module
@@ -65,6 +67,7 @@ class TeacherNetwork:
     resize: int | None = None
     image_size: int | None = None
     accuracy: float | None = None
+    modality: str = "image"
 
 
 TeacherFactory = Callable[[TeacherRequest], TeacherNetwork]

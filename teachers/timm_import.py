@@ -1,8 +1,8 @@
-"""timm, imported so that a mismatched torchvision does not stop it.
+"""timm and transformers, imported so that a mismatched torchvision does not stop them.
 
-timm imports torchvision. The wheel of torchvision that the package registry serves is built
+Both import torchvision. The wheel of torchvision that the package registry serves is built
 for CUDA; its compiled operators do not load beside a CPU build of torch, and the import
-then dies with ``operator torchvision::nms does not exist``, although timm's models use none
+then dies with ``operator torchvision::nms does not exist``, although their models use none
 of them. Declaring the schemas it misses, without kernels, lets the import pass. That is
 done on this very error only: on a healthy install it would collide with the real operators.
 """
@@ -13,7 +13,9 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["import_timm"]
+from ..searchspace.errors import InvalidInputError
+
+__all__ = ["import_timm", "import_transformers"]
 
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -30,6 +32,29 @@ def import_timm() -> ModuleType:
     Raises:
         ImportError: if timm or torchvision is not installed.
     """
+    _mend_torchvision()
+    import timm
+
+    return timm
+
+
+def import_transformers() -> ModuleType:
+    """The ``transformers`` module, which the extra ``text`` brings.
+
+    Raises:
+        InvalidInputError: if it is not installed.
+    """
+    try:
+        _mend_torchvision()
+        import transformers
+    except ImportError as error:
+        raise InvalidInputError(
+            "transformers is not installed; pip install 'scholarch[text]'"
+        ) from error
+    return transformers
+
+
+def _mend_torchvision() -> None:
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
@@ -39,6 +64,3 @@ def import_timm() -> ModuleType:
         for schema in SCHEMAS:
             library.define(schema)
         _libraries.append(library)
-    import timm
-
-    return timm

@@ -34,8 +34,14 @@ def is_timm_model(name: str) -> bool:
     return bool(timm.is_model(name.split(".")[0]))
 
 
-def load_timm_model(request: TeacherRequest) -> TeacherNetwork:
+def load_timm_model(
+    request: TeacherRequest, arguments: Mapping[str, Any] | None = None
+) -> TeacherNetwork:
     """Create a timm model with weights of a file, of the hub, or at random.
+
+    Args:
+        request: what the user asked for.
+        arguments: of timm's model that differ from its name's, its images' side among them.
 
     Raises:
         InvalidInputError: if the weights cannot be had or do not fit, or timm refuses.
@@ -52,9 +58,9 @@ def load_timm_model(request: TeacherRequest) -> TeacherNetwork:
             f" of {request.num_classes} would be random; leave num_classes out, or give a"
             " checkpoint with --weights FILE"
         )
-    own_side = int(config["input_size"][-1])
+    options: dict[str, Any] = dict(arguments or {})
+    own_side = int(options.get("img_size", config["input_size"][-1]))
     side = own_side if request.resize is None else request.resize
-    options: dict[str, Any] = {}
     if config["fixed_input_size"] and side not in (0, own_side):
         options["img_size"] = side
     classes = request.num_classes

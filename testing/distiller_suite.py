@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,9 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from scholarch.proxies.taps import Taps
+from scholarch.proxies.taps import Taps, TokenTaps
 from scholarch.searchspace.errors import InvalidInputError
-from scholarch.supernet.distil.distiller import DISTILLERS, Distiller, Pair, Shapes, Sides
+from scholarch.supernet.distil.distiller import (
+    DISTILLERS,
+    Distiller,
+    Pair,
+    Shapes,
+    Sides,
+    TokenShapes,
+    reads_of,
+)
 from scholarch.supernet.distil.factory import create_distiller, describe_distiller
 from scholarch.testing import registered
 
@@ -25,6 +33,9 @@ IMAGES, CLASSES = 24, 5
 
 class Layout(NamedTuple):
     """A network's shapes.
+
+    It is a Transformer as well, of as many layers as stages: heads of width 2, as many as the
+    first stage has channels and one more in every other layer.
 
     Attributes:
         channels: of each stage; the last stage is the final map.
@@ -35,9 +46,19 @@ class Layout(NamedTuple):
     sides: tuple[int, ...]
 
     @property
+    def grid(self) -> int:
+        """Patches in a row; a class token stands in front of them."""
+        return max(2, self.sides[-1])
+
+    @property
+    def tokens(self) -> TokenShapes:
+        heads = tuple((self.channels[0] + i % 2, 2) for i in range(len(self.channels)))
+        return TokenShapes((3 * self.channels[-1],) * (1 + len(heads)), heads)
+
+    @property
     def shapes(self) -> Shapes:
         stages = tuple((c, s, s) for c, s in zip(self.channels, self.sides, strict=True))
-        return Shapes(stages, stages[-1], self.channels[-1], CLASSES)
+        return Shapes(stages, stages[-1], self.channels[-1], CLASSES, self.tokens)
 
 
 SAME = Layout((4, 6, 8), (8, 4, 2))
@@ -69,19 +90,38 @@ def network(layout: Layout, images: Tensor) -> Taps:
     parts.append(rng.normal(0, 2, size=(IMAGES, CLASSES)))
     *maps, pooled, logits = (torch.tensor(p[images.numpy()], dtype=torch.float32) for p in parts)
     classifier = torch.tensor(rng.normal(size=(CLASSES, layout.channels[-1])), dtype=torch.float32)
+    n = 1 + layout.grid**2
+    streams = [rng.normal(size=(IMAGES, n, width)) for width in layout.tokens.widths]
+    heads = [rng.normal(size=(IMAGES, 3, a, n, d)) for a, d in layout.tokens.heads]
+    layers, qkv = (
+        tuple(torch.tensor(p[images.numpy()], dtype=torch.float32).requires_grad_() for p in parts)
+        for parts in (streams, heads)
+    )
     leaves = [t.requires_grad_() for t in (*maps, pooled, logits, classifier)]
-    return taps_of(leaves)
+    return taps_of(leaves, TokenTaps(layers, qkv, None, (layout.grid, layout.grid)))
 
 
-def taps_of(leaves: list[Tensor]) -> Taps:
-    """Stages, features, logits and classifier, in that order, as taps."""
+def taps_of(leaves: list[Tensor], tokens: TokenTaps | None) -> Taps:
+    """Stages, features, logits and classifier, in that order, as taps; and tokens."""
     *maps, pooled, logits, classifier = leaves
-    return Taps(tuple(maps), maps[-1], pooled, logits, classifier)
+    return Taps(tuple(maps), maps[-1], pooled, logits, classifier, tokens)
+
+
+def changed(tokens: TokenTaps | None, by: Callable[[Tensor], Tensor]) -> TokenTaps:
+    """Token taps whose tensors are new leaves, each a function of the old."""
+    assert tokens is not None
+    layers, qkv = (
+        tuple(by(x.detach()).clone().requires_grad_() for x in of)
+        for of in (tokens.layers, tokens.qkv)
+    )
+    return TokenTaps(layers, qkv, tokens.mask, tokens.grid)
 
 
 def leaves_of(taps: Taps) -> list[Tensor]:
     """What can get a gradient."""
     given = [*taps.stages, taps.final_map, taps.pooled, taps.logits, taps.classifier]
+    if taps.tokens is not None:
+        given += [*taps.tokens.layers, *taps.tokens.qkv]
     seen = {id(tensor): tensor for tensor in given if tensor is not None}
     return list(seen.values())
 
@@ -104,7 +144,13 @@ def batch(
         assert logits is not None
         assert weight is not None
         student_logits = (0.5 * logits.detach().flip(0)).requires_grad_()
-        pair = dataclasses.replace(pair, student=taps_of([*noisy, student_logits, weight]))
+
+        def with_noise(x: Tensor) -> Tensor:
+            return x + torch.tensor(other.normal(size=x.shape), dtype=x.dtype)
+
+        tokens = changed(pair.student.tokens, with_noise)
+        student_taps = taps_of([*noisy, student_logits, weight], tokens)
+        pair = dataclasses.replace(pair, student=student_taps)
     return pair
 
 
@@ -115,7 +161,8 @@ def with_equal_networks(pair: Pair) -> Pair:
     assert logits is not None
     assert weight is not None
     copies = [t.detach().clone().requires_grad_() for t in (*given, logits, weight)]
-    return dataclasses.replace(pair, student=taps_of(copies))
+    tokens = changed(pair.teacher.tokens, torch.clone)
+    return dataclasses.replace(pair, student=taps_of(copies, tokens))
 
 
 def with_constants(pair: Pair, value: float) -> Pair:
@@ -125,7 +172,26 @@ def with_constants(pair: Pair, value: float) -> Pair:
     assert weight is not None
     given = [*pair.student.stages, pair.student.pooled, logits, weight]
     leaves = [torch.full_like(t, value).requires_grad_() for t in given]
-    return dataclasses.replace(pair, student=taps_of(leaves))
+    tokens = changed(pair.student.tokens, lambda x: torch.full_like(x, value))
+    return dataclasses.replace(pair, student=taps_of(leaves, tokens))
+
+
+def with_padding(pair: Pair, noise: float) -> Pair:
+    """Texts of three tokens and two more that are none: there is noise in their place."""
+    seen = []
+    for side in (pair.student, pair.teacher):
+        assert side.tokens is not None
+        n = side.tokens.layers[0].shape[1]
+        mask = (torch.arange(n) < 3).expand(len(side.pooled), n)
+        rng = np.random.default_rng(2)
+
+        def pad(x: Tensor, mask: Tensor = mask, rng: np.random.Generator = rng) -> Tensor:
+            real = mask.unsqueeze(-1) if x.dim() == 3 else mask[:, None, None, :, None]
+            return torch.where(real, x, noise * torch.tensor(rng.normal(size=x.shape)).to(x))
+
+        tokens = dataclasses.replace(changed(side.tokens, pad), mask=mask, grid=None)
+        seen.append(dataclasses.replace(side, tokens=tokens))
+    return dataclasses.replace(pair, student=seen[0], teacher=seen[1])
 
 
 def make(name: str, student: Layout, teacher: Layout, seed: int = 0) -> Distiller:
@@ -266,12 +332,34 @@ class TestEveryDistiller:
                 with pytest.raises(InvalidInputError, match=rf"{option} = .*; need "):
                     create_distiller(name, sides, **{option: bad})
 
+    def test_padding_changes_nothing(self, name: str) -> None:
+        if not reads_of(name):
+            pytest.skip("reads no tokens")
+        given = [with_padding(batch(SAME, WIDER), noise) for noise in (0.0, 10.0)]
+        losses = [make(name, SAME, WIDER)(pair) for pair in given]
+        assert torch.equal(losses[0], losses[1])
+        assert not torch.equal(losses[0], make(name, SAME, WIDER)(batch(SAME, WIDER)))
+        tokens = given[1].student.tokens
+        assert tokens is not None
+        for leaf in (*tokens.layers, *tokens.qkv):
+            (grad,) = torch.autograd.grad(losses[1], [leaf], retain_graph=True, allow_unused=True)
+            padded = None if grad is None else grad[..., 3:, :]
+            assert padded is None or not padded.any()
+
     def test_networks_it_cannot_compare_are_refused(self, name: str) -> None:
         made = make(name, SAME, SAME)
         few = SAME.shapes._replace(classes=CLASSES + 1)
         if made.logits_only:
             with pytest.raises(InvalidInputError, match="5 classes apart, the teacher 6"):
                 create_distiller(name, Sides(SAME.shapes, few, IMAGES, 0))
+        if reads_of(name):
+            convolutional = SAME.shapes._replace(tokens=None)
+            for side, sides in (
+                ("student", (convolutional, SAME.shapes)),
+                ("teacher", (SAME.shapes, convolutional)),
+            ):
+                with pytest.raises(InvalidInputError, match=f"the {side} is none; take a dist"):
+                    create_distiller(name, Sides(*sides, IMAGES, 0))
 
 
 def _global_generators() -> tuple[object, ...]:

@@ -15,11 +15,11 @@ from scholarch.searchspace.architecture import Architecture
 from scholarch.searchspace.channels import ChannelGroup
 from scholarch.searchspace.elastic import ElasticNetwork
 from scholarch.searchspace.extremes import largest
-from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.space import SearchSpace
 from scholarch.supernet.calibrate import calibrate
 from scholarch.supernet.sort import importance, sort_channels
 from scholarch.testing import registered
+from scholarch.testing.light import SIDES, light_space
 
 pytestmark = pytest.mark.parametrize("name", registered("space"))
 
@@ -29,7 +29,7 @@ CLASSES = 7
 @pytest.fixture
 def space(name: str) -> SearchSpace:
     width_mult = 0.125 if name.startswith("plainnet") else 0.25
-    return create_space(name, num_classes=CLASSES, width_mult=width_mult)
+    return light_space(name, num_classes=CLASSES, width_mult=width_mult)
 
 
 def _randomised(space: SearchSpace, seed: int = 0) -> ElasticNetwork:
@@ -51,10 +51,10 @@ def _sortable(space: SearchSpace) -> tuple[ElasticNetwork, Architecture]:
     return network, largest(space)
 
 
-def _batches(seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(space: SearchSpace, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     while True:
-        images = torch.randn(4, 3, 32, 32, generator=generator)
+        images = space.example(4, generator, SIDES[space.modality])
         yield images, torch.randint(CLASSES, (4,), generator=generator)
 
 
@@ -92,7 +92,7 @@ def test_groups_cover_whole_dimensions_once(space: SearchSpace) -> None:
 
 def test_sorting_leaves_the_largest_network_alone(space: SearchSpace) -> None:
     network, arch = _sortable(space)
-    x = next(_batches())[0].double()
+    x = next(_batches(space))[0].double()
     average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.eval()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_momentum_moves_with_its_channels(space: SearchSpace) -> None:
     """A sort between two steps is no step: the third ends where it would have ended."""
     network, arch = _sortable(space)
     optimizer = _sgd(network, lr=0.01)
-    batches = _batches()
+    batches = _batches(space)
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
@@ -152,7 +152,7 @@ def test_extraction_is_bit_exact_after_training_and_sorting(space: SearchSpace) 
     network = _randomised(space, seed=1)
     optimizer = _sgd(network, lr=0.01)
     archs = [largest(space), *space.sample(5, seed=2)]
-    for step, (images, labels) in enumerate(itertools.islice(_batches(), 4)):
+    for step, (images, labels) in enumerate(itertools.islice(_batches(space), 4)):
         network.track_statistics(step == 0)
         optimizer.zero_grad()
         for arch in archs[step : step + 2]:
@@ -162,7 +162,7 @@ def test_extraction_is_bit_exact_after_training_and_sorting(space: SearchSpace) 
         if step == 2:
             sort_channels(network, _momentum(network, optimizer))
     network.eval()
-    x = next(_batches(3))[0]
+    x = next(_batches(space, 3))[0]
     with torch.no_grad():
         for arch in archs:
             nested, alone = network(x, arch), network.extract(arch)(x)
@@ -176,7 +176,7 @@ def test_extracted_networks_can_be_calibrated(space: SearchSpace) -> None:
     before = network.state_dict()
     kept = {name: tensor.clone() for name, tensor in before.items()}
     plain = network.extract(arch)
-    images = [images for images, _ in itertools.islice(_batches(), 2)]
+    images = [images for images, _ in itertools.islice(_batches(space), 2)]
     with torch.no_grad():
         stale = plain(images[0])
         calibrate(plain, images)

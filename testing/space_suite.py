@@ -20,21 +20,14 @@ from scholarch.searchspace.latency.cut import cut
 from scholarch.searchspace.latency.plan import shapes_of
 from scholarch.searchspace.space import SearchSpace
 from scholarch.testing import registered
+from scholarch.testing.light import SIDES, inputs_for, light_space
 
 pytestmark = pytest.mark.parametrize("name", registered("space"))
 
 
-#: Options under which a space whose supernet fills gigabytes is tested.
-LIGHT: dict[str, dict[str, float]] = {
-    "nasbench101": {"width_mult": 0.125},
-    "plainnet": {"width_mult": 0.25},
-    "resnet50": {"width_mult": 0.5},
-}
-
-
 @pytest.fixture
 def space(name: str) -> SearchSpace:
-    return create_space(name, num_classes=7, **LIGHT.get(name, {}))
+    return light_space(name, num_classes=7)
 
 
 def test_sampling_is_seeded_and_inside(space: SearchSpace) -> None:
@@ -119,8 +112,9 @@ def test_rows_outside_are_refused(space: SearchSpace) -> None:
         space.encode([stranger])
 
 
-@pytest.mark.parametrize("resolution", [32, 33])
-def test_costs_equal_the_built_networks_count(space: SearchSpace, resolution: int) -> None:
+@pytest.mark.parametrize("odd", [False, True])
+def test_costs_equal_the_built_networks_count(space: SearchSpace, odd: bool) -> None:
+    resolution = SIDES[space.modality] + odd
     archs = space.sample(6, seed=11)
     costs = space.cost(archs, resolution=resolution)
     assert list(costs) == list(space.cost_names)
@@ -129,14 +123,14 @@ def test_costs_equal_the_built_networks_count(space: SearchSpace, resolution: in
         assert costs["params"][i] == sum(p.numel() for p in network.parameters())
         values: list[int] = []
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(
                     lambda _, given, out, values=values: values.append(
                         given[0].numel() + out.numel()
                     )
                 )
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.zeros(1, 3, resolution, resolution))
+            network(inputs_for(space, 1, resolution=resolution))
         assert costs["peak_memory"][i] == 4 * max(values)
         assert costs["flops"][i] == counter.get_total_flops() == 2 * costs["macs"][i]
         stages = space.stages(arch, resolution=resolution)
@@ -175,7 +169,7 @@ def test_extraction_is_bit_exact(space: SearchSpace, images: int) -> None:
         for tensor in [*supernet.parameters(), *supernet.buffers()]:
             if tensor.dim() == 1:
                 tensor.add_(torch.rand(tensor.shape, generator=generator))
-        x = torch.randn(images, 3, 32, 32, generator=generator)
+        x = inputs_for(space, images)
         supernet.eval()
         for arch in space.sample(4, seed=images):
             assert torch.equal(supernet(x, arch), supernet.extract(arch)(x))
@@ -183,7 +177,7 @@ def test_extraction_is_bit_exact(space: SearchSpace, images: int) -> None:
 
 def test_extraction_in_bfloat16_is_within_its_tolerance(space: SearchSpace) -> None:
     supernet = space.supernet(seed=1).eval()
-    x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = inputs_for(space, 3)
     arch = space.sample(1, seed=5)[0]
     plain = supernet.extract(arch)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -194,7 +188,7 @@ def test_extraction_in_bfloat16_is_within_its_tolerance(space: SearchSpace) -> N
 def test_training_mode_moves_statistics_and_extraction_follows(space: SearchSpace) -> None:
     supernet = space.supernet(seed=1).train()
     arch = space.sample(1, seed=9)[0]
-    x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = inputs_for(space, 5)
     before = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
     supernet.track_statistics(False)
     supernet(x, arch)
@@ -209,7 +203,7 @@ def test_training_mode_moves_statistics_and_extraction_follows(space: SearchSpac
 
 def test_equal_prefixes_of_steps_give_equal_tensors(space: SearchSpace) -> None:
     supernet = space.supernet(seed=1).eval()
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = inputs_for(space, 2)
     arch = space.sample(1, seed=4)[0]
     steps = supernet.steps(arch)
     assert steps == supernet.steps(arch)
@@ -231,7 +225,7 @@ def test_a_slice_of_normal_weights_is_normal(space: SearchSpace) -> None:
 
 
 def test_spec_makes_an_equal_space(name: str) -> None:
-    space = create_space(name, num_classes=5, resolution=48, width_mult=0.5)
+    space = light_space(name, num_classes=5, resolution=48, width_mult=0.5)
     again = create_space(**json.loads(json.dumps(space.spec())))
     assert again.genes == space.genes
     arch = space.sample(1, seed=0)[0]
@@ -257,11 +251,10 @@ def test_networks_can_be_cut_into_blocks_to_time(space: SearchSpace) -> None:
     """Blocks are the network's own modules and hold its convolutions and linear layers."""
     arch = space.sample(1, seed=8)[0]
     network = shapes_of(space, arch)
-    image = (space.in_channels, space.resolution, space.resolution)
-    chunks = cut(network, image)
+    chunks = cut(network, space.input_shape())
     assert all(chunk.key and chunk.path for chunk in chunks)
     assert len({chunk.path for chunk in chunks}) == len(chunks)
     inside = {id(layer) for chunk in chunks for m in chunk.modules for layer in m.modules()}
-    called = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    called = [m for m in network.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
     assert called
     assert all(id(layer) in inside for layer in called)

@@ -137,7 +137,7 @@ def open_session(
             run or exported.
     """
     numbers = {block.key: i for i, block in enumerate(plan.blocks)}
-    image = (space.in_channels, space.resolution, space.resolution)
+    image = space.input_shape()
     loaded, blocks = [], []
     with runtime.pinned():
         for i, arch in enumerate(space.decode(rows)):

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chunk", "cut", "describe"]
+__all__ = ["Chunk", "cut", "describe", "plain_input"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _ELEMENTWISE = (
@@ -91,7 +91,9 @@ def cut(
     device = next((p.device for p in network.parameters()), torch.device("meta"))
     try:
         with torch.inference_mode(), _shapes_alone(network):
-            network.eval()(torch.empty(1, *image, device=device))
+            is_image = image[:2] != (2, 1)
+            x = torch.empty(1, *image, device=device) if is_image else plain_input(1, image)
+            network.eval()(x.to(device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -100,6 +102,21 @@ def cut(
         chunk.key = f"{_given(chunk.args)} {describe(chunk.module)}"
         chunk.out = None
     return merged
+
+
+def plain_input(batch: int, image: tuple[int, int, int]) -> Tensor:
+    """An input to run a network on when values do not matter, ``[batch, C, H, W]``.
+
+    Images are noise. Text and sound, two bytes a token or sample, are 1 everywhere: a word that
+    every vocabulary has and no padding.
+
+    Args:
+        batch: how many.
+        image: channels, height and width of one.
+    """
+    if image[:2] == (2, 1):
+        return torch.tensor([0.0, 1.0 / 255.0]).view(1, 2, 1, 1).repeat(batch, 1, 1, image[2])
+    return torch.randn(batch, *image, generator=torch.Generator().manual_seed(0))
 
 
 def _candidates(

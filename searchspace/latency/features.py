@@ -143,7 +143,7 @@ class FeatureMap:
         side = self.space.resolution if resolution is None else resolution
         sides = np.broadcast_to(np.asarray(side, dtype=np.int64), (len(matrix),))
         if (sides < 1).any():
-            raise InvalidInputError(f"resolution {sides.min()}; need at least 1 pixel")
+            raise InvalidInputError(f"resolution {sides.min()}; need at least 1")
         for each in np.unique(sides).tolist():
             at = np.flatnonzero(sides == each)
             for begin in range(0, len(at), CHUNK):

@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from ..factory import create_space
 from ..space import Matrix, SearchSpace
 from .bench import covering_rows
-from .cut import Chunk, cut
+from .cut import Chunk, cut, plain_input
 from .guide import write_guide
 from .manifest import FILE, Manifest, NetworkTiming
 from .onnx_graph import to_onnx
@@ -107,8 +107,8 @@ def _write(
         for k, arch in enumerate(space.decode(rows)):
             say(f"exporting networks at {space.resolution}", k, len(rows))
             name = f"n{k:02d}-{space.resolution}x{space.resolution}"
-            image = (batch, space.in_channels, space.resolution, space.resolution)
-            model = to_onnx(space.build(arch, seed=0), torch.zeros(image))
+            image = (batch, *space.input_shape())
+            model = to_onnx(space.build(arch, seed=0), plain_input(batch, space.input_shape()))
             exporter.save(Timing(name, f"networks/{name}.onnx", image), model)
             chosen.append(NetworkTiming(name, arch.text, arch.choices, space.resolution))
     manifest = Manifest(
@@ -153,7 +153,7 @@ class _Exporter:
         numbers = {block.key: i for i, block in enumerate(plan.blocks)}
         todo = {key for key in numbers if key not in self.names}
         needed = [numbers[key] for key in todo]
-        image = (space.in_channels, space.resolution, space.resolution)
+        image = space.input_shape()
         if not needed:
             return
         count = len(todo)

@@ -177,7 +177,7 @@ class _Cutter:
 def cut_row(space: SearchSpace, row: npt.NDArray[np.int64], finer: frozenset[str]) -> list[Chunk]:
     """The blocks of one architecture, on shapes alone."""
     network = shapes_of(space, space.decode(row[None])[0])
-    return cut(network, (space.in_channels, space.resolution, space.resolution), finer)
+    return cut(network, space.input_shape(), finer)
 
 
 def shapes_of(space: SearchSpace, arch: Architecture) -> nn.Module:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...errors import InvalidInputError
-from ..cut import Chunk
+from ..cut import Chunk, plain_input
 from ..onnx_graph import label_blocks, to_onnx
 from .base import Loaded, Milliseconds, Runtime, Setting, register_runtime, undisturbed
 
@@ -53,7 +53,7 @@ class OnnxRuntime(Runtime):
         }
 
     def load(self, network: nn.Module, chunks: list[Chunk], image: tuple[int, int, int]) -> Loaded:
-        images = torch.randn(self.setting.batch, *image, generator=torch.Generator().manual_seed(0))
+        images = plain_input(self.setting.batch, image)
         model = to_onnx(network, images)
         label_blocks(model, chunks, _MARK)
         return _Session(model.SerializeToString(), images.numpy(), len(chunks), self.setting)

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..cut import Chunk
 from .base import Loaded, Milliseconds, register_runtime
-from .torch_eager import DTYPES, TorchLoaded, TorchRuntime
+from .torch_eager import DTYPES, TorchLoaded, TorchRuntime, prepared
 
 __all__ = ["TorchCompileRuntime"]
 
@@ -29,9 +29,7 @@ class TorchCompileRuntime(TorchRuntime):
         torch._dynamo.config.accumulated_recompile_limit = _RECOMPILES
         device, dtype = self.setting.accelerator, DTYPES[self.setting.dtype]
         network = network.eval().to(device=device, dtype=dtype)
-        images = torch.randn(
-            self.setting.batch, *image, generator=torch.Generator().manual_seed(0)
-        ).to(device=device, dtype=dtype)
+        images = prepared(self.setting.batch, image, device, dtype)
         whole = torch.compile(network, dynamic=False)
         with torch.inference_mode():
             whole(images)

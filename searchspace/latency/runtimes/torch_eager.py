@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InvalidInputError
-from ..cut import Chunk
+from ..cut import Chunk, plain_input
 from .base import Loaded, Milliseconds, Runtime, register_runtime, undisturbed
 
-__all__ = ["TorchLoaded", "TorchRuntime"]
+__all__ = ["TorchLoaded", "TorchRuntime", "prepared"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -36,9 +36,14 @@ class TorchRuntime(Runtime):
 
     def load(self, network: nn.Module, chunks: list[Chunk], image: tuple[int, int, int]) -> Loaded:
         to: Any = {"device": self.setting.accelerator, "dtype": DTYPES[self.setting.dtype]}
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(self.setting.batch, *image, generator=generator).to(**to)
+        images = prepared(self.setting.batch, image, **to)
         return TorchLoaded(network.eval().to(**to), chunks, images, self.setting.threads)
+
+
+def prepared(batch: int, image: tuple[int, int, int], device: str, dtype: torch.dtype) -> Tensor:
+    """A network's input on its device; the bytes of a word or sample are not rounded."""
+    x = plain_input(batch, image).to(device)
+    return x if image[:2] == (2, 1) else x.to(dtype)
 
 
 class TorchLoaded(Loaded):
