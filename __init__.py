@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .data import load_batch, load_data, register_data
     from .distilling import distil_student
     from .exporting import export_student
+    from .inheriting import inherit_supernet
     from .proxies.batch import Batch
     from .proxies.registry import register_proxy
     from .proxies.teacher import Teacher
@@ -67,6 +68,7 @@ _HOMES = {
     "supernet.factory": ("create_schedule", "list_schedules"),
     "distilling": ("distil_student",),
     "exporting": ("export_student",),
+    "inheriting": ("inherit_supernet",),
     "refining": ("refine_student",),
     "scoring": ("list_proxies", "score"),
     "supernet.distil.distiller": ("Distiller", "register_distiller"),
@@ -104,6 +106,7 @@ __all__ = [
     "export_student",
     "find_student",
     "import_ofa",
+    "inherit_supernet",
     "list_benchmarks",
     "list_distillers",
     "list_proxies",

@@ -11,7 +11,7 @@ from torch import nn
 
 from .calibrating import Calibration, find_calibrated
 from .choosing import choose_teacher, find_among
-from .data import DataSet, load_data
+from .data import DataSet, labelled, load_data
 from .deriving import space_for
 from .proxies.batch import Batch
 from .proxies.registry import get_proxy
@@ -28,6 +28,7 @@ from .searchspace.errors import InvalidInputError
 from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
+from .supernet.targets import answered
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 
@@ -57,6 +58,7 @@ def find_student(
     precision: str = "float32",
     calibrate: int | None = None,
     calibrate_epochs: int | None = None,
+    space_options: Mapping[str, Any] | None = None,
     command: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     announce: Callable[[str], None] | None = None,
@@ -69,14 +71,16 @@ def find_student(
     Args:
         space: a space or its registered name, made for the data's classes and resolution;
             default the one derived from the teacher, a convolutional network.
-        data: ``"digits"``, a ``.npz`` file, an image folder, tensors, a data set or a batch.
+        data: ``"digits"``, a ``.npz`` file, an image folder, tensors, sentences, sound, a data set
+            or a batch, see :func:`~scholarch.data.load_data`.
         teacher: a teacher, a module, a file or a registered or timm name; for ``"digits"``
             the bundled one by default, otherwise needed unless every proxy is teacher-free.
             Of several, a list, one is chosen: by its own validation accuracy, or with
             ``calibrate`` by the students it teaches; ``result.info["teachers"]`` compares them.
         supernet: the folder of a training run, its ``supernet.safetensors`` or what
             ``load_supernet`` gave. It brings its space, and stands in place of ``space``,
-            ``teacher`` and ``proxies``.
+            ``teacher`` and ``proxies``; data that nobody labelled need the teacher whose answers
+            candidates are measured by.
         predictor: of a search on a supernet: ``"off"`` evaluates every candidate; a number
             evaluates as many and lets the searcher ask a predictor of them, whose front is then
             evaluated; ``"auto"`` takes 200 where more than 800 evaluations are asked.
@@ -100,6 +104,8 @@ def find_student(
             the teacher; their validation accuracies correct the rank, and the search goes on
             with it. Needs ``out``; see :func:`~scholarch.calibrating.find_calibrated`.
         calibrate_epochs: of each distillation.
+        space_options: what the space's factory takes beside classes and resolution, e.g.
+            ``{"patch_size": 4}``; where ``space`` is a name, or derived.
         command: the shell line that repeats the run, for the report.
         progress: called as candidates finish.
         announce: told what the distillations will cost, before the first.
@@ -128,13 +134,21 @@ def find_student(
                 "--supernet and --calibrate exclude each other: candidates of a supernet are"
                 " measured, no training-free rank is left to correct"
             )
-        _stands_alone(space, teacher, proxies, workers, precision, data)
+        if isinstance(data, Batch):
+            raise InvalidInputError(
+                "a batch has no validation part to choose on; give the data set for --supernet"
+            )
+        measured = load_data(data)
+        _stands_alone(space, None if measured.unlabelled else teacher, proxies, workers, precision)
+        if measured.unlabelled:
+            named = teacher if isinstance(teacher, list | tuple) else [teacher]
+            measured = labelled(measured, [load_teacher(one) for one in named if one is not None])
         trained = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
         for path in tables:
             trained.space.attach(load_table(path, trained.space))
         return search_supernet(
             trained,
-            load_data(data),
+            measured,
             budget=bounds,
             searcher=searcher,
             evaluations=evaluations,
@@ -180,13 +194,20 @@ def find_student(
         named = [load_teacher(one) for one in teacher]
         choice = choose_teacher(named, dataset) if len(named) != 1 else None
         guide = choice.teachers[0] if choice else named[0]
+    if guide is not None:
+        batch = answered(batch, guide)
     labels = None
     if calibrate is not None:
         labels = Calibration(calibrate, calibrate_epochs, announce=announce)
     elif calibrate_epochs is not None:
         raise InvalidInputError("--calibrate-epochs without --calibrate; add --calibrate N")
     if not isinstance(space, SearchSpace):
-        space = space_for(space, batch, guide)
+        space = space_for(space, batch, guide, space_options)
+    elif space_options:
+        raise InvalidInputError(
+            f"space_options = {dict(space_options)} with a space that is made already; give its"
+            " name, or make it with them"
+        )
     for path in tables:
         space.attach(load_table(path, space))
     options["calibrate"] = (str(calibrate), "None")
@@ -230,7 +251,6 @@ def _stands_alone(
     proxies: object,
     workers: int,
     precision: str,
-    data: object,
 ) -> None:
     """Refuse what a search on a supernet cannot be given."""
     given = {"--space": space, "--teacher": teacher, "--proxy": proxies}
@@ -247,10 +267,6 @@ def _stands_alone(
     if precision != "float32":
         raise InvalidInputError(
             f"precision {precision!r}; candidates of a supernet are evaluated in float32"
-        )
-    if isinstance(data, Batch):
-        raise InvalidInputError(
-            "a batch has no validation part to choose on; give the data set for --supernet"
         )
 
 

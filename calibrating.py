@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .choosing import TeacherChoice, by_students
+from .data import labelled
 from .datasets.arrays import Part
 from .datasets.dataset import DataSet
 from .distilling import distil_student
@@ -227,6 +228,7 @@ def _checked(
         raise InvalidInputError(
             "calibrate: a batch has no validation part to measure on; give the data set"
         )
+    data = labelled(data, [teacher])
     if not len(data.val.labels):
         raise InvalidInputError(
             f"calibrate: data {data.name!r} has no validation images to measure on; give a"

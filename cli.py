@@ -15,16 +15,22 @@ import typer
 from .cli_benchmark import benchmark_command
 from .cli_distil import distil_command, report_distilled
 from .cli_export import export_command
+from .cli_inherit import inherit_command
 from .cli_latency import latency_app
 from .cli_options import (
     Device,
     Json,
+    Length,
     Plugin,
     Precision,
     Quiet,
+    Seconds,
+    Tokenizer,
     finite,
     load_plugins,
+    options_of,
     print_json,
+    spec_of,
     teacher_of,
 )
 from .cli_search import search_command, show_result
@@ -61,7 +67,10 @@ app.command("search")(search_command)
 def score_command(
     file: Annotated[Path, typer.Argument(help="One architecture a line, in the space's notation.")],
     space: Annotated[str, typer.Option(help="Registered space.")],
-    data: Annotated[str, typer.Option(help="digits, a .npz file, or a folder of images.")],
+    data: Annotated[
+        str,
+        typer.Option(help="digits, a .npz file, a folder of images, text (.txt, .tsv) or sound."),
+    ],
     teacher: Annotated[str | None, typer.Option(help="Teacher.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random teacher.")] = False,
@@ -69,6 +78,12 @@ def score_command(
     proxy: Annotated[list[str] | None, typer.Option(help="[default: ensemble]")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batch and reference sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Training images to score on.")] = 64,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the space, e.g. patch_size=4.")
+    ] = None,
+    tokenizer: Tokenizer = None,
+    length: Length = None,
+    seconds: Seconds = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     plugin: Plugin = None,
@@ -83,14 +98,23 @@ def score_command(
     load_plugins(plugin)
     from .data import load_data
     from .searchspace.errors import InvalidInputError
+    from .supernet.targets import answered
+    from .teacher import load_teacher
 
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"cannot read {file}: {error}") from error
-    dataset = load_data(data)
+    dataset = load_data(spec_of(data, tokenizer, length, seconds))
     batch = dataset.batch(batch_size, seed)
-    where = space_for(space, batch, None)
+    guide = teacher_of(teacher, data, weights, untrained, tap)
+    if guide is None and data == "digits":
+        from .teachers.bundled import BUNDLED
+
+        guide = load_teacher(BUNDLED)
+    if guide is not None:
+        batch = answered(batch, guide)
+    where = space_for(space, batch, guide, options_of(option))
     archs = []
     for number, line in enumerate(lines, start=1):
         if line and not line.startswith("#"):
@@ -100,11 +124,6 @@ def score_command(
                 raise InvalidInputError(f"{file}, line {number}, {line!r}: {error}") from error
     if not archs:
         raise InvalidInputError(f"{file} lists no architecture; write one a line")
-    guide = teacher_of(teacher, data, weights, untrained, tap)
-    if guide is None and data == "digits":
-        from .teachers.bundled import BUNDLED
-
-        guide = BUNDLED
     table = score(
         where,
         archs,
@@ -186,6 +205,7 @@ def list_command(
 
 
 app.command("benchmark")(benchmark_command)
+app.command("inherit")(inherit_command)
 app.command("train")(train_command)
 app.command("import-ofa")(import_command)
 app.command("distil")(distil_command)

@@ -16,9 +16,12 @@ import typer
 __all__ = [
     "Device",
     "Json",
+    "Length",
     "Plugin",
     "Precision",
     "Quiet",
+    "Seconds",
+    "Tokenizer",
     "finite",
     "interrupted",
     "leads",
@@ -26,6 +29,7 @@ __all__ = [
     "one_voice",
     "options_of",
     "print_json",
+    "spec_of",
     "teacher_of",
 ]
 
@@ -38,6 +42,12 @@ Plugin = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where candidates are scored: cpu, cuda or cuda:N.")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="Of text: a tokenizer.json, a folder with one or a vocab.txt, or minilm-l6."),
+]
+Length = Annotated[int | None, typer.Option(help="Of text: tokens of a sentence at most.")]
+Seconds = Annotated[float | None, typer.Option(help="Of sound: how long clips are made.")]
 Precision = Annotated[str, typer.Option(help="Of convolutions in scoring: float32 or bfloat16.")]
 
 
@@ -84,6 +94,15 @@ def teacher_of(
             raise InvalidInputError(f"--tap {text!r}; write ROLE=MODULE, e.g. final=layer4")
         named[role] = path.split(",") if role == "stages" else path
     return load_teacher(name, weights=weights, untrained=untrained, taps=named or None)
+
+
+def spec_of(data: str, tokenizer: str | None, length: int | None, seconds: float | None) -> str:
+    """Data and how they are read, in the one string by which a run knows them."""
+    if tokenizer is None and length is None and seconds is None:
+        return data
+    from .data import data_spec
+
+    return data_spec(data, tokenizer=tokenizer, length=length, seconds=seconds)
 
 
 def options_of(texts: list[str] | None, option: str = "--option") -> dict[str, Any]:

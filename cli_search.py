@@ -11,12 +11,17 @@ import typer
 from .cli_options import (
     Device,
     Json,
+    Length,
     Plugin,
     Precision,
     Quiet,
+    Seconds,
+    Tokenizer,
     interrupted,
     load_plugins,
+    options_of,
     print_json,
+    spec_of,
     teacher_of,
 )
 from .search.calibration.recipe import LABEL_EPOCHS, MIN_LABELS
@@ -29,11 +34,19 @@ __all__ = ["search_command", "show_result"]
 
 def search_command(
     ctx: typer.Context,
-    data: Annotated[str, typer.Option(help="digits, a .npz, or a folder: images, CIFAR, IDX, HF.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="digits, a .npz, a folder of images (CIFAR, IDX, HF), text (.txt, .tsv) or sound."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
     space: Annotated[
         str | None,
         typer.Option(help="scholarch list spaces. [default: derived from the teacher]"),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the space, e.g. patch_size=4.")
     ] = None,
     teacher: Annotated[
         list[str] | None,
@@ -111,6 +124,9 @@ def search_command(
         int | None,
         typer.Option(help=f"With --calibrate: of each distillation. [default: {LABEL_EPOCHS}]"),
     ] = None,
+    tokenizer: Tokenizer = None,
+    length: Length = None,
+    seconds: Seconds = None,
     workers: Annotated[int, typer.Option(help="Processes that score; the result is equal.")] = 1,
     device: Device = "cpu",
     precision: Precision = "float32",
@@ -126,6 +142,8 @@ def search_command(
         "peak_memory": max_memory,
         "weight_memory": max_weights,
     }
+    from .searchspace.errors import InvalidInputError
+
     try:
         budget = _amounts({name: text for name, text in bounds.items() if text is not None})
         tables = _latencies(max_latency, budget)
@@ -135,6 +153,10 @@ def search_command(
 
         epochs = _epochs(refine, refine_epochs, finetune_epochs, supernet)
         _check_calibration(calibrate, calibrate_epochs, refine, supernet, teacher or [])
+        data = spec_of(data, tokenizer, length, seconds)
+        options = options_of(option)
+        if refine is not None and options:
+            raise InvalidInputError("--option and --refine exclude each other; leave one out")
         with SearchConsole(visible=not (quiet or as_json)) as console:
             guide = _teachers(teacher or [], data, weights, untrained, tap)
             asked: dict[str, Any] = {
@@ -164,6 +186,7 @@ def search_command(
                     supernet=supernet,
                     calibrate=calibrate,
                     calibrate_epochs=calibrate_epochs,
+                    space_options=options or None,
                     announce=None if quiet or as_json else _announce,
                     **asked,
                 )

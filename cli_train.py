@@ -9,13 +9,17 @@ import typer
 
 from .cli_options import (
     Json,
+    Length,
     Plugin,
     Quiet,
+    Seconds,
+    Tokenizer,
     leads,
     load_plugins,
     one_voice,
     options_of,
     print_json,
+    spec_of,
 )
 
 __all__ = ["import_command", "train_command"]
@@ -25,12 +29,20 @@ _SETTING = "--setting"
 
 def train_command(
     ctx: typer.Context,
-    space: Annotated[str, typer.Option(help="scholarch list spaces.")],
     data: Annotated[
         str,
-        typer.Option(help="digits, fashion-mnist, a .npz, or a folder."),
+        typer.Option(help="digits, fashion-mnist, a .npz, a folder, text (.txt, .tsv) or sound."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    space: Annotated[
+        str | None, typer.Option(help="scholarch list spaces; not needed with --start.")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with a supernet's weights: a folder of inherit, train, import-ofa."
+        ),
+    ] = None,
     schedule: Annotated[str, typer.Option(help="scholarch list schedules.")] = "delayed",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished run in --out, bit for bit.")
@@ -74,6 +86,9 @@ def train_command(
     patience: Annotated[
         int, typer.Option(help="Stop after so many evaluations without a gain; 0: never.")
     ] = 0,
+    tokenizer: Tokenizer = None,
+    length: Length = None,
+    seconds: Seconds = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[
         str, typer.Option(help="Of convolutions and linear layers: float32 or bfloat16.")
@@ -109,7 +124,8 @@ def train_command(
         with TrainConsole(visible=leads() and not (quiet or as_json)) as console:
             trained = train_supernet(
                 space=space,
-                data=data,
+                start=start,
+                data=spec_of(data, tokenizer, length, seconds),
                 schedule=schedule,
                 out=out,
                 teacher=None if teacher is None else load_teacher(teacher, weights=weights),

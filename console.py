@@ -31,6 +31,7 @@ from .searchspace.architecture import Architecture
 from .searchspace.latency.check import Check
 from .searchspace.latency.fitted import FittedTable
 from .searchspace.latency.table import BlockTable
+from .supernet.score import score_text
 
 if TYPE_CHECKING:
     from .supernet.session import Progress as TrainStep
@@ -128,7 +129,7 @@ class TrainConsole(_Bars):
 
     def update(self, step: TrainStep) -> None:
         """Show how far the run is."""
-        best = "" if math.isnan(step.best) else f"  best mean {step.best:.1%}"
+        best = "" if math.isnan(step.best) else f"  best mean {score_text(step.best, step.score)}"
         now = f"{step.phase}  loss {step.loss:.3f}{best}"
         self._show("training", step.step, step.steps, now=now)
 

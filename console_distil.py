@@ -14,6 +14,7 @@ from rich.table import Table
 from .console import TrainConsole
 from .search.budget import human
 from .search.distil_run import DistilProgress
+from .supernet.score import ACCURACY, score_text
 
 __all__ = ["DistilConsole", "print_distilled"]
 
@@ -27,7 +28,7 @@ class DistilConsole(TrainConsole):
 
     def show(self, step: DistilProgress) -> None:
         """Show how far the run is."""
-        best = "" if math.isnan(step.best) else f"  best {step.best:.1%}"
+        best = "" if math.isnan(step.best) else f"  best {score_text(step.best, step.score)}"
         now = f"{step.what}  loss {step.loss:.3f}{best}"
         self._show(step.stage, step.done, step.total, now=now)
 
@@ -52,7 +53,8 @@ def print_distilled(told: Mapping[str, Any], folder: Path) -> None:
     view = Table(box=None, pad_edge=False, header_style="bold")
     view.add_column("", no_wrap=True)
     view.add_column("network", min_width=16)
-    for name in ("params", "MACs", "val accuracy", "test accuracy"):
+    score = told.get("score", ACCURACY)
+    for name in ("params", "MACs", f"val {score}", f"test {score}"):
         view.add_column(name, justify="right", no_wrap=True)
     rows = [("student", told["student"]["arch"], told["student"])]
     if told.get("baseline"):
@@ -60,11 +62,12 @@ def print_distilled(told: Mapping[str, Any], folder: Path) -> None:
     rows += [("teacher", name, one) for name, one in (told.get("measured") or {}).items()]
     for what, name, one in rows:
         costs = ("" if one[cost] is None else human(one[cost]) for cost in ("params", "macs"))
-        parts = ("" if one[part] is None else f"{one[part]:.2%}" for part in ("val", "test"))
+        found = (one[part] for part in ("val", "test"))
+        parts = ("" if value is None else score_text(value, score, 2) for value in found)
         view.add_row(what, name, *costs, *parts, style="bold" if what == "student" else None)
     console.print(view)
     parts = told["parts"]
-    console.print(f"measured on {parts['val']:,} validation and {parts['test']:,} test images")
+    console.print(f"measured on {parts['val']:,} validation and {parts['test']:,} test inputs")
     for note in told.get("notes") or ():
         console.print(f"note: {note}", soft_wrap=True)
     # Not wrapped, so that they can be copied.

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .search.budget import human
 from .supernet.folder import CURVES
+from .supernet.score import score_text
 from .supernet.trained import TrainedSupernet
 
 __all__ = ["print_trained"]
@@ -30,10 +31,10 @@ def print_trained(trained: TrainedSupernet, data: str) -> None:
     view = Table(box=None, pad_edge=False, header_style="bold")
     view.add_column("network", no_wrap=True)
     view.add_column("architecture", min_width=16)
-    for name in ("params", "MACs", "val accuracy"):
+    for name in ("params", "MACs", f"val {trained.score}"):
         view.add_column(name, justify="right", no_wrap=True)
     for one in trained.landmarks:
-        accuracy = "" if math.isnan(one.accuracy) else f"{one.accuracy:.1%}"
+        accuracy = "" if math.isnan(one.accuracy) else score_text(one.accuracy, trained.score)
         view.add_row(one.name, one.arch.text, human(one.params), human(one.macs), accuracy)
     console.print(view)
     if trained.path is None:

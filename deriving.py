@@ -36,7 +36,12 @@ def encoder_of(teacher: Teacher | None) -> Encoder | None:
         return None  # a ViT with parts that ours have not is a teacher all the same
 
 
-def space_for(name: str | None, batch: Batch, teacher: Teacher | None) -> SearchSpace:
+def space_for(
+    name: str | None,
+    batch: Batch,
+    teacher: Teacher | None,
+    options: Mapping[str, Any] | None = None,
+) -> SearchSpace:
     """The space of that name for a batch's inputs; ``None``: the one derived from the teacher.
 
     Raises:
@@ -49,7 +54,7 @@ def space_for(name: str | None, batch: Batch, teacher: Teacher | None) -> Search
         "resolution": int(batch.images.shape[-1]),
         "in_channels": int(batch.images.shape[1]),
     }
-    return space_of_data(name, given, teacher)
+    return space_of_data(name, given, teacher, options)
 
 
 def space_of_data(
@@ -82,6 +87,11 @@ def space_of_data(
             outline = outline_of(encoder, resolution=int(given["resolution"]))
             options["outline"] = outline.to_json()
     if name is None:
+        if options:
+            raise InvalidInputError(
+                f"options {options} for a space that is derived from a convolutional teacher, which"
+                " takes none; name a space"
+            )
         return _derived(given, teacher)
     space = create_space(name, **(dict(given) | options))
     if encoder is None or not isinstance(encoder.spec, TextStemSpec) or space.modality != "text":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from .data import DataSet, load_data
+from .data import DataSet, labelled, load_data
 from .proxies.batch import Batch
 from .proxies.devices import find_device
 from .proxies.teacher import Teacher
@@ -38,6 +39,7 @@ from .supernet.distil.settings import DistilSettings
 from .supernet.folder import admit
 from .supernet.loader import batches, part_fingerprint
 from .supernet.session import check_patience
+from .supernet.task import has_targets
 from .supernet.world import World
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
@@ -45,6 +47,9 @@ from .teachers.bundled import BUNDLED
 __all__ = ["Distilled", "distil_student"]
 
 TeacherSpec = Teacher | nn.Module | str | Path
+
+#: What takes the reference's place where a teacher embeds rather than classifies.
+_EMBEDDED = "cosine"
 
 
 def distil_student(
@@ -79,7 +84,8 @@ def distil_student(
         out: folder of the distillation, which can be stopped and gone on with; default ``distil``
             in the run's folder, and of a student in memory nothing is kept.
         distiller: see :func:`~scholarch.supernet.distil.factory.list_distillers`; ``"none"`` learns
-            from labels alone; ``"auto"`` tries several on a short budget and picks one.
+            from labels alone; ``"auto"`` tries several on a short budget and picks one. Of data
+            without classes ``"kd"``, the default, gives way to ``"cosine"``.
         options: of the distiller; defaults are its paper's.
         labels: weight of the cross-entropy with the labels; default the distiller's.
         init: first weights: ``"scratch"``, ``"trained"``, those that the student has from a
@@ -135,6 +141,9 @@ def distil_student(
         pupil = origin.student
     dataset = _data(data, origin)
     teachers = named_teachers(_teachers(teacher, origin, dataset), distiller, dataset)
+    dataset = labelled(dataset, list(teachers.values()))
+    if has_targets(dataset.train.labels):
+        distiller, chosen = _for_targets(distiller, chosen, dataset)
     _check(pupil, dataset)
     for guide in teachers.values():
         # Before hours are spent: one that does not fit the data says so at two images.
@@ -201,6 +210,25 @@ def _settings(
         int8=int8,
         train=DistilSettings.recipe(**settings),
     )
+
+
+def _for_targets(
+    distiller: str, settings: DistilSettings, data: DataSet
+) -> tuple[str, DistilSettings]:
+    """A distiller of embeddings where labels are a teacher's answers."""
+    if distiller == AUTO:
+        raise InvalidInputError(
+            f"--distiller auto chooses among distillers of classes, and data {data.name!r} have"
+            f" none; name one, e.g. --distiller {_EMBEDDED}"
+        )
+    if distiller != REFERENCE:
+        return distiller, settings
+    if settings.options:
+        raise InvalidInputError(
+            f"--distiller {REFERENCE} softens logits of classes, and data {data.name!r} have none;"
+            f" take --distiller {_EMBEDDED}"
+        )
+    return _EMBEDDED, replace(settings, distiller=_EMBEDDED)
 
 
 def _data(data: Any, origin: Origin | None) -> DataSet:
@@ -278,8 +306,9 @@ def _teachers(
 def _check(student: Student, data: DataSet) -> None:
     """Refuse a student whose network does not take such images, or names other classes."""
     space = student.space
+    outputs = "outputs" if has_targets(data.train.labels) else "classes"
     for what, has, given in (
-        ("classes", space.num_classes, data.num_classes),
+        (outputs, space.num_classes, data.num_classes),
         ("channels", space.in_channels, len(data.mean)),
     ):
         if has != given:

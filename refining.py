@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from .api import find_student
-from .data import DataSet, load_data
+from .data import DataSet, labelled, load_data
 from .proxies.batch import Batch
 from .proxies.devices import one_thread
 from .proxies.teacher import Teacher
@@ -33,6 +33,7 @@ from .supernet.evaluate import accuracy, part_batches
 from .supernet.finetune import Finetuned, FinetuneSettings, finetune
 from .supernet.session import Progress as TrainProgress
 from .supernet.trained import TrainedSupernet
+from .teacher import load_teacher
 from .training import train_supernet
 
 __all__ = ["Refined", "refine_student"]
@@ -142,6 +143,8 @@ def refine_student(
     if isinstance(data, Batch):
         raise InvalidInputError("a batch has no validation part to choose on; give the data set")
     dataset = load_data(data)
+    if dataset.unlabelled:
+        dataset = labelled(dataset, [] if teacher is None else [load_teacher(teacher)])
     if not len(dataset.val.labels):
         raise InvalidInputError(
             f"data {dataset.name!r} has no validation images to choose on; give a validation part,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -12,16 +13,17 @@ from typing import Any
 
 from torch import nn
 
-from .data import load_data
+from .data import labelled, load_data
 from .deriving import space_of_data
 from .proxies.devices import find_device
 from .proxies.teacher import Teacher
 from .search.conducted import ConductedRun, join_world
+from .search.weights import weights_fingerprint
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .searchspace.files import held
 from .searchspace.space import SearchSpace
 from .supernet.folder import admit, write_train
-from .supernet.pretrained import load_supernet
+from .supernet.pretrained import Supernet, load_supernet
 from .supernet.record import describe_data, describe_run, shell_line
 from .supernet.session import Progress, TrainingRun, check_patience
 from .supernet.settings import TrainSettings
@@ -35,7 +37,8 @@ __all__ = ["train_supernet"]
 
 def train_supernet(
     *,
-    space: SearchSpace | str,
+    space: SearchSpace | str | None = None,
+    start: Supernet | str | Path | None = None,
     data: Any,
     schedule: str = "delayed",
     out: str | Path | None = None,
@@ -51,13 +54,17 @@ def train_supernet(
     """Train all networks of a space at once, in one set of shared weights.
 
     Args:
-        space: a space or its registered name, made for the data's classes and resolution.
+        space: a space or its registered name, made for the data's classes and resolution; default
+            that of ``start``, or the one made from a Transformer teacher.
+        start: a supernet whose weights training begins with: what ``load_supernet`` reads or
+            ``inherit_supernet`` makes. It brings its space.
         data: a name such as ``"digits"`` or ``"fashion-mnist"``, a ``.npz`` file, an image
             folder, tensors or a data set. The test part is never read.
         schedule: registered name, see :func:`~scholarch.supernet.factory.list_schedules`.
         out: folder of the run, which can be stopped and gone on with; default in memory.
         teacher: an external teacher, whose answers all networks learn; default the largest
-            network is the teacher of the others, as the schedule says.
+            network is the teacher of the others, as the schedule says. Of data without labels,
+            text or sound, its answers are the labels.
         seed: of everything random; on a CPU equal seeds and threads give equal weights.
         resume: go on with an unfinished run in ``out``; where none is, one begins.
         space_options: what the space's factory takes beside classes and resolution, e.g.
@@ -93,9 +100,16 @@ def train_supernet(
     """
     chosen = _settings(schedule, seed, teacher is not None, settings)
     find_device(chosen.device)
-    dataset = load_data(data)
     guide = None if teacher is None else load_teacher(teacher)
-    if not isinstance(space, SearchSpace):
+    dataset = labelled(load_data(data), [] if guide is None else [guide])
+    begun = start if start is None or isinstance(start, Supernet) else load_supernet(start)
+    if begun is not None:
+        if space is not None or space_options:
+            raise InvalidInputError(
+                "--start and --space exclude each other: a supernet brings its space"
+            )
+        space = begun.space
+    elif not isinstance(space, SearchSpace):
         given = {"num_classes": dataset.num_classes, "resolution": dataset.resolution}
         given["in_channels"] = len(dataset.mean)
         space = space_of_data(space, given, guide, space_options)
@@ -121,8 +135,11 @@ def train_supernet(
             "world": world.size,
             "settings": chosen.to_json(),
         }
+        if begun is not None:
+            asked["start"] = weights_fingerprint(begun.network)
         before = admit(folder, asked, resume=resume)
-        trainer = Trainer(space, dataset, chosen, teacher=guide, world=world)
+        network = None if begun is None else copy.deepcopy(begun.network)
+        trainer = Trainer(space, dataset, chosen, teacher=guide, world=world, network=network)
         if world.leads:
             stack.enter_context(held(folder))
             before = admit(folder, asked, resume=resume)  # nobody began it in between
@@ -183,4 +200,5 @@ def _result(run: TrainingRun, folder: Path) -> TrainedSupernet:
         steps=trainer.next_step,
         macs_passed=trainer.macs_passed,
         seconds=run.seconds,
+        score=trainer.task.score,
     )
