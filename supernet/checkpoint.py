@@ -44,7 +44,8 @@ def save_checkpoint(trainer: Trainer, path: Path, **extra: Any) -> None:
 
     tensors: dict[str, Tensor] = {f"net.{k}": v for k, v in trainer.network.state_dict().items()}
     flat = trainer.flat
-    tensors |= {f"momentum.{k}": v for k, v in flat.views(trainer.momentum).items()}
+    for name, memory in trainer.memory.tensors.items():
+        tensors |= {f"{name}.{k}": v for k, v in flat.views(memory).items()}
     if trainer.average is not None:
         tensors |= {f"average.{k}": v for k, v in flat.views(trainer.average).items()}
     if trainer.frozen is not None:
@@ -116,7 +117,8 @@ def restore(trainer: Trainer, path: Path) -> dict[str, Any]:
             )
     load_network(trainer.network, tensors, path)
     flat = trainer.flat
-    copy_named(flat.views(trainer.momentum), tensors, "momentum.", path)
+    for name, memory in trainer.memory.tensors.items():
+        copy_named(flat.views(memory), tensors, f"{name}.", path)
     if trainer.average is not None:
         copy_named(flat.views(trainer.average), tensors, "average.", path)
     frozen = {k.removeprefix("frozen."): t for k, t in tensors.items() if k.startswith("frozen.")}
@@ -125,6 +127,7 @@ def restore(trainer: Trainer, path: Path) -> dict[str, Any]:
         plain.load_state_dict(frozen)
         trainer.frozen = plain.to(trainer.device).eval().requires_grad_(requires_grad=False)
     trainer.next_step = int(meta["next_step"])
+    trainer.memory.at(trainer.next_step)
     trainer.costs.passed = float(meta["macs_passed"])
     return meta
 

@@ -9,9 +9,14 @@ from typing import Any
 
 from ..searchspace.errors import InvalidInputError
 
-__all__ = ["PRECISIONS", "TrainSettings"]
+__all__ = ["OPTIMIZERS", "PRECISIONS", "TrainSettings"]
 
 PRECISIONS = ("float32", "bfloat16")
+
+OPTIMIZERS = ("sgd", "adamw")
+
+#: AdamW's peak rate, whatever the batch, where none is given.
+_ADAMW_LR = 5e-4
 
 #: Learning rate of an image: once-for-all's and DεpS' 2.6 for 2048.
 _LR = 2.6 / 2048
@@ -29,10 +34,12 @@ class TrainSettings:
         macs: how long, in multiply-accumulates passed: of a forward pass once, of a backward
             pass twice, an image's times the images. In place of ``epochs``.
         batch_size: images a step and rank.
-        lr: peak learning rate; default 2.6 for 2048 images, in proportion.
+        optimizer: ``"sgd"``, or ``"adamw"`` (Loshchilov & Hutter, ICLR 2019), which Transformers
+            want.
+        lr: peak learning rate; default 2.6 for 2048 images, in proportion; of AdamW 5e-4.
         final_lr: the last, as a share of the peak.
         lr_warmup: share of the steps in which it rises.
-        momentum: Nesterov's.
+        momentum: Nesterov's; AdamW's β₁.
         weight_decay: of all but batch norm and biases.
         smoothing: of labels.
         temperature: of soft targets.
@@ -59,6 +66,7 @@ class TrainSettings:
     epochs: float | None = None
     macs: float | None = None
     batch_size: int = 64
+    optimizer: str = "sgd"
     lr: float | None = None
     final_lr: float = 1e-3
     lr_warmup: float = 0.02
@@ -81,8 +89,11 @@ class TrainSettings:
             raise InvalidInputError("give epochs or macs, not both")
         if self.epochs is None and self.macs is None:
             object.__setattr__(self, "epochs", 50.0)
+        if self.optimizer not in OPTIMIZERS:
+            raise InvalidInputError(f"optimizer {self.optimizer!r}; one of {', '.join(OPTIMIZERS)}")
         if self.lr is None:
-            object.__setattr__(self, "lr", _LR * self.batch_size)
+            rate = _ADAMW_LR if self.optimizer == "adamw" else _LR * self.batch_size
+            object.__setattr__(self, "lr", rate)
         if self.precision not in PRECISIONS:
             raise InvalidInputError(f"precision {self.precision!r}; one of {', '.join(PRECISIONS)}")
         for name, low, high in (
@@ -121,7 +132,10 @@ class TrainSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; :meth:`from_json` reads it."""
-        return asdict(self)
+        found = asdict(self)
+        if self.optimizer == "sgd":
+            del found["optimizer"]  # so that runs from before there was another go on
+        return found
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TrainSettings:

@@ -93,7 +93,8 @@ class DistilSettings:
         if given.get("macs") is not None:
             recipe.pop("epochs")
         recipe |= {name: value for name, value in given.items() if value is not None}
-        recipe.setdefault("lr", _LR * recipe["batch_size"])
+        if recipe.get("optimizer") != "adamw":  # which has a rate of its own
+            recipe.setdefault("lr", _LR * recipe["batch_size"])
         return TrainSettings(**recipe)
 
     def to_json(self) -> dict[str, Any]:
