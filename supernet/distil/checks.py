@@ -6,11 +6,22 @@ import math
 from typing import TypeGuard
 
 from torch import Tensor
+from torch.nn import functional
 
 from ...searchspace.errors import InvalidInputError
+from ..losses import kl_divergence
 from .distiller import Pair, Sides
 
-__all__ = ["classes_of", "finite", "logits_of", "not_negative", "positive", "share", "whole"]
+__all__ = [
+    "answers_apart",
+    "classes_of",
+    "finite",
+    "logits_of",
+    "not_negative",
+    "positive",
+    "share",
+    "whole",
+]
 
 
 def finite(name: str, value: float) -> float:
@@ -96,6 +107,20 @@ def classes_of(sides: Sides) -> int:
         raise InvalidInputError("logits are compared, and one of the networks has no classifier")
     _same_classes(student, teacher)
     return student
+
+
+def answers_apart(pair: Pair) -> Tensor:
+    """How far the student's answers are from the teacher's, a scalar; 0 where one has none.
+
+    KL(teacher ‖ student) at T = 1, whose gradient is the soft cross-entropy's; of embeddings,
+    where labels are the teacher's, 1 − cosine.
+    """
+    student, teacher = pair.student.logits, pair.teacher.logits
+    if student is None or teacher is None or student.shape[1] != teacher.shape[1]:
+        return pair.student.pooled.new_zeros(())
+    if pair.labels.is_floating_point():
+        return 1.0 - functional.cosine_similarity(student, teacher.detach(), dim=1).mean()
+    return kl_divergence(student, teacher)
 
 
 def _same_classes(student: int, teacher: int) -> None:

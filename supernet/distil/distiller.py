@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -16,7 +17,29 @@ from torch import Tensor, nn
 from ...proxies.taps import Taps
 from ...searchspace.registry import Registry
 
-__all__ = ["DISTILLERS", "Distiller", "Pair", "Shapes", "Sides", "register_distiller"]
+__all__ = [
+    "DISTILLERS",
+    "Distiller",
+    "Pair",
+    "Shapes",
+    "Sides",
+    "TokenShapes",
+    "reads_of",
+    "register_distiller",
+]
+
+
+class TokenShapes(NamedTuple):
+    """Shapes of a Transformer's token taps.
+
+    Attributes:
+        widths: of what the first layer is given, and of each layer's output; empty where tokens
+            are not read.
+        heads: (heads, width of a head) of each layer; empty where they are not read.
+    """
+
+    widths: tuple[int, ...]
+    heads: tuple[tuple[int, int], ...]
 
 
 class Shapes(NamedTuple):
@@ -27,12 +50,14 @@ class Shapes(NamedTuple):
         final: (C, H, W) of the final map.
         pooled: features that the classifier is given.
         classes: its outputs.
+        tokens: of a Transformer's layers, where they are read.
     """
 
     stages: tuple[tuple[int, int, int], ...]
     final: tuple[int, int, int]
     pooled: int
     classes: int
+    tokens: TokenShapes | None = None
 
     @classmethod
     def of(cls, taps: Taps) -> Shapes:
@@ -41,7 +66,12 @@ class Shapes(NamedTuple):
         stages = tuple((int(s.shape[1]), int(s.shape[2]), int(s.shape[3])) for s in taps.stages)
         final = taps.final_map
         shape = (int(final.shape[1]), int(final.shape[2]), int(final.shape[3]))
-        return cls(stages, shape, int(taps.pooled.shape[1]), int(classes))
+        tokens = None
+        if taps.tokens is not None:
+            widths = tuple(int(x.shape[2]) for x in taps.tokens.layers)
+            heads = tuple((int(x.shape[2]), int(x.shape[4])) for x in taps.tokens.qkv)
+            tokens = TokenShapes(widths, heads)
+        return cls(stages, shape, int(taps.pooled.shape[1]), int(classes), tokens)
 
 
 class Sides(NamedTuple):
@@ -92,6 +122,10 @@ class Distiller(nn.Module, abc.ABC):
     #: several teachers, and no map of either network is recorded.
     logits_only: ClassVar[bool] = False
 
+    #: What it reads of the layers of Transformers, of ``"tokens"`` and ``"qkv"``: then both
+    #: networks have to be some, and :attr:`Taps.tokens` holds it.
+    reads: ClassVar[frozenset[str]] = frozenset()
+
     #: Weight of the cross-entropy with the labels in the paper's recipe.
     labels: float = 1.0
 
@@ -110,9 +144,22 @@ class Distiller(nn.Module, abc.ABC):
                 and indices; the images are not augmented.
         """
 
+    def around(self, student: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
+        """What is done to the student while it runs in a step of training; by default nothing."""
+        return nullcontext()
+
 
 DistillerFactory = Callable[..., Distiller]
 DISTILLERS: Registry[DistillerFactory] = Registry("distiller")
+
+
+def reads_of(name: str) -> frozenset[str]:
+    """What a registered distiller reads of Transformers' layers, see :attr:`Distiller.reads`.
+
+    Raises:
+        UnknownNameError: if no distiller has that name.
+    """
+    return getattr(DISTILLERS[name], "reads", frozenset())
 
 
 def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]]:

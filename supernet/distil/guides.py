@@ -17,6 +17,8 @@ from ...proxies.teacher import Teacher
 from ...searchspace.errors import InvalidInputError
 from ...searchspace.files import write_atomic
 from ..loader import LabelledImages, batches, part_fingerprint
+from ..targets import answers, combined
+from ..task import check_teacher, has_targets
 from .tapped import float_taps
 
 __all__ = ["SOFT_LABELS", "Guides"]
@@ -47,13 +49,17 @@ class Guides:
         if not teachers:
             raise InvalidInputError("no teacher was given; give at least one")
         self.teachers, self.data, self.device = tuple(teachers), data, device
+        self._targets = has_targets(data.train.labels)
+        #: What taps hold of a Transformer's layers, see ``Distiller.reads``.
+        self.reads: frozenset[str] = frozenset()
         for teacher in teachers:
-            if teacher.num_classes != data.num_classes:
-                raise InvalidInputError(
-                    f"teacher {teacher.name!r} has {teacher.num_classes} classes, data"
-                    f" {data.name!r} has {data.num_classes}; give a teacher that was trained on"
-                    " these classes"
-                )
+            check_teacher(
+                teacher.name,
+                teacher.num_classes,
+                data.name,
+                data.num_classes,
+                targets=self._targets,
+            )
             teacher.module.to(device)
 
     @property
@@ -67,19 +73,30 @@ class Guides:
         for teacher in self.teachers:
             _, height, width = teacher.input_shape
             side = teacher.resize or self.data.resolution
-            total += (teacher.macs or 0) * side**2 / (height * width)
+            pixels = side**2 if self.data.modality == "image" else side
+            total += (teacher.macs or 0) * pixels / (height * width)
         return total
 
     def taps(self, images: Tensor, labels: Tensor) -> Taps:
         """What the first teacher measures of images in [0, 1], ``[B, C, H, W]``; float32."""
-        return float_taps(self.teachers[0].observe(self._batch(images, labels)))
+        return float_taps(self.teachers[0].observe(self._batch(images, labels), self.reads))
 
     def logits(self, images: Tensor, labels: Tensor) -> Tensor:
         """Answers to images in [0, 1], ``[B, K]``.
 
-        Of several teachers the logarithm of their mean probabilities.
+        Of several teachers the logarithm of their mean probabilities; where labels are targets
+        the mean of their directions.
         """
         batch = self._batch(images, labels)
+        if self._targets:
+            several = [answers(teacher, batch) for teacher in self.teachers]
+            if several[0].shape[1] != self.data.num_classes:
+                raise InvalidInputError(
+                    f"teacher {self.teachers[0].name!r} answers in {several[0].shape[1]} numbers,"
+                    f" the targets of data {self.data.name!r} have {self.data.num_classes}; give"
+                    " the teacher that they are from"
+                )
+            return several[0] if len(several) == 1 else combined(several)
         found = []
         with torch.no_grad():
             for teacher in self.teachers:
@@ -101,7 +118,9 @@ class Guides:
 
     def _batch(self, images: Tensor, labels: Tensor) -> Batch:
         data = self.data
-        return Batch(images, labels, data.num_classes, data.mean, data.std, name=data.name)
+        return Batch(
+            images, labels, data.num_classes, data.mean, data.std, data.name, data.modality
+        )
 
     def passes(self) -> Iterator[tuple[Taps, Tensor, Tensor]]:
         """The first teacher's taps of the training part, with labels and indices."""

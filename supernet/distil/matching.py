@@ -1,4 +1,4 @@
-"""Which maps of student and teacher a distiller compares, brought to one grid."""
+"""Which maps or tokens of student and teacher a distiller compares, brought to one grid."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...proxies.kd_matching import stage_pairs
+from ...proxies.taps import TokenTaps
 from ...searchspace.errors import InvalidInputError
-from .distiller import Pair, Sides
+from .distiller import Pair, Sides, TokenShapes
 
-__all__ = ["matched_channels", "matched_indices", "matched_maps", "same_grid"]
+__all__ = [
+    "matched_channels",
+    "matched_indices",
+    "matched_maps",
+    "same_grid",
+    "token_shapes",
+    "token_taps",
+]
 
 
 def matched_indices(sides: Sides) -> list[tuple[int, int]]:
@@ -55,6 +63,37 @@ def _pooled(x: Tensor, height: int, width: int) -> Tensor:
     if x.shape[2:] == (height, width):
         return x
     return functional.adaptive_avg_pool2d(x, (height, width))
+
+
+def token_shapes(sides: Sides) -> tuple[TokenShapes, TokenShapes]:
+    """Shapes of the student's and the teacher's token taps.
+
+    Raises:
+        InvalidInputError: if one of the networks has none.
+    """
+    student, teacher = sides.student.tokens, sides.teacher.tokens
+    if student is None or teacher is None:
+        raise _no_tokens("student" if student is None else "teacher")
+    return student, teacher
+
+
+def token_taps(pair: Pair) -> tuple[TokenTaps, TokenTaps]:
+    """Token taps of student and teacher.
+
+    Raises:
+        InvalidInputError: if one of the networks has none.
+    """
+    student, teacher = pair.student.tokens, pair.teacher.tokens
+    if student is None or teacher is None:
+        raise _no_tokens("student" if student is None else "teacher")
+    return student, teacher
+
+
+def _no_tokens(side: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"layers of Transformers are compared, and the {side} is none; take a distiller of maps"
+        " or logits"
+    )
 
 
 def _indices(students: int, teachers: int) -> list[tuple[int, int]]:

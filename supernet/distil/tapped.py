@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...proxies.tap_finder import TapPlan, find_taps
 from ...proxies.tap_reader import calls_of, read_taps
 from ...proxies.taps import Taps
+from ...proxies.token_reader import TokenReader
 from ...searchspace.errors import InvalidInputError
 
 __all__ = ["TappedStudent", "float_taps", "only_logits"]
@@ -28,14 +29,19 @@ class TappedStudent:
     Args:
         network: whose taps; in eval mode while they are found.
         images: ``[B, C, H, W]``, normalised; two are enough.
+        reads: what is read of a Transformer's layers, see
+            :attr:`~scholarch.supernet.distil.distiller.Distiller.reads`.
 
     Raises:
         InvalidInputError: if a tap is a function's output, which no hook sees, or the network
-            has no feature map.
+            has no feature map, or no layers of which something is to be read.
     """
 
-    def __init__(self, network: nn.Module, images: Tensor) -> None:
-        self._network = network
+    def __init__(
+        self, network: nn.Module, images: Tensor, reads: Collection[str] = frozenset()
+    ) -> None:
+        self.network = network
+        self._reader = TokenReader(network, reads, "the student")
         self.plan: TapPlan = find_taps(network, images)
         self._size = (int(images.shape[2]), int(images.shape[3]))
         self._outputs: dict[str, Tensor] = {}
@@ -61,8 +67,9 @@ class TappedStudent:
     def recording(self) -> Iterator[None]:
         """While it lasts, what the network computes is kept."""
         with ExitStack() as stack:
+            stack.enter_context(self._reader.recording())
             for base in self._bases:
-                module = self._network.get_submodule(base)
+                module = self.network.get_submodule(base)
                 hook = module.register_forward_hook(partial(self._keep, base))
                 stack.callback(hook.remove)
             yield
@@ -77,8 +84,8 @@ class TappedStudent:
         self._outputs.clear()
         self._inputs.clear()
         self._calls.clear()
-        taps = read_taps(self._network, self.plan, outputs, inputs, self._size, "the student")
-        return float_taps(taps)
+        taps = read_taps(self.network, self.plan, outputs, inputs, self._size, "the student")
+        return float_taps(replace(taps, tokens=self._reader.read()))
 
 
 def float_taps(taps: Taps) -> Taps:
@@ -90,6 +97,7 @@ def float_taps(taps: Taps) -> Taps:
         pooled=taps.pooled.float(),
         logits=None if taps.logits is None else taps.logits.float(),
         classifier=None if taps.classifier is None else taps.classifier.float(),
+        tokens=None if taps.tokens is None else taps.tokens.float(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -14,18 +15,19 @@ from ...searchspace.architecture import Architecture
 from ...searchspace.errors import InvalidInputError
 from ...searchspace.narrow import narrow
 from ...searchspace.space import SearchSpace
+from ..augment import Augment, augment_for
 from ..calibrate import calibrate
 from ..cost import FORWARD_BACKWARD
 from ..evaluate import BATCH, accuracy, part_batches
 from ..fake_quant import fake_quantised, follow_for, plain_network
 from ..loader import LabelledImages, batches, normalise
-from ..losses import cross_entropy
 from ..objective import Outcome, View, register_objective
 from ..schedule import Pass, Phase, Schedule
 from ..solo import SoloNetwork
+from ..task import has_targets, label_loss
 from ..trainer import Trainer
 from ..world import World
-from .distiller import Distiller, Pair, Shapes, Sides
+from .distiller import Distiller, Pair, Shapes, Sides, reads_of
 from .factory import create_distiller
 from .guides import SOFT_LABELS, Guides
 from .settings import DistilSettings
@@ -162,7 +164,7 @@ class StudentTrainer(Trainer):
         return (plain_network(plain) if self.asked.int8 else plain).cpu().eval()
 
     def accuracy(self, part: str) -> float:
-        """Share of a part's images that the network names rightly, in [0, 1].
+        """Share of a part's images that the network names rightly, or agreement with targets.
 
         Of a network that is trained for int8 with its weights and inputs rounded.
         """
@@ -189,14 +191,14 @@ class StudentTrainer(Trainer):
             logits = view.forward(view.images)
             seen = only_logits(logits)
         else:
-            with tapped.recording():
+            with tapped.recording(), self._around(tapped):
                 logits = view.forward(view.images)
             seen = tapped.read()
         weight = 1.0 if self.distiller is None else self.distiller.labels
         weight = weight if settings.labels is None else settings.labels
         loss = logits.new_zeros((), dtype=torch.float32)
         if weight:
-            loss = loss + weight * cross_entropy(logits, view.labels, view.smoothing)
+            loss = loss + weight * label_loss(logits, view.labels, view.smoothing)
         if self.distiller is not None:
             pair = Pair(
                 seen,
@@ -207,6 +209,9 @@ class StudentTrainer(Trainer):
             )
             loss = loss + self.distiller(pair)
         return Outcome(loss, logits)
+
+    def _around(self, tapped: TappedStudent) -> AbstractContextManager[None]:
+        return nullcontext() if self.distiller is None else self.distiller.around(tapped.network)
 
     def _taught(self, view: View) -> Taps:
         if self._soft is not None:
@@ -227,7 +232,7 @@ class StudentTrainer(Trainer):
     def _keeps_answers(self) -> bool:
         """Whether a teacher's answer to an image is the same in every epoch."""
         reads = self.distiller is not None and self._tapped is None
-        return reads and self.settings.augment == "none"
+        return reads and augment_for(self.data, self.settings.augment) == Augment()
 
     def _make_distiller(
         self, network: nn.Module, data: LabelledImages, settings: DistilSettings
@@ -240,7 +245,8 @@ class StudentTrainer(Trainer):
         images, labels = images.to(guides.device), labels.to(guides.device)
         inputs = normalise(images, data.mean, data.std)
         network.to(guides.device).eval()
-        tapped = TappedStudent(network, inputs)
+        reads = guides.reads = reads_of(settings.distiller)
+        tapped = TappedStudent(network, inputs, reads)
         with torch.no_grad(), tapped.recording():
             network(inputs)
         sides = Sides(
@@ -262,14 +268,17 @@ class StudentTrainer(Trainer):
                     " not give out; leave --compile out"
                 )
             self._tapped = tapped
-        return self.distiller.logits_only and settings.train.augment == "none"
+        plain = augment_for(data, settings.train.augment) == Augment()
+        return self.distiller.logits_only and plain
 
     def _admit_student(self, network: nn.Module, data: LabelledImages) -> None:
-        shape = (2, len(data.mean), data.resolution, data.resolution)
+        images, _ = next(batches(data.train, min(_LOOK, len(data.train.labels))))
         with torch.no_grad():
-            classes = network.eval()(torch.zeros(shape)).shape[1]
+            classes = network.eval()(normalise(images, data.mean, data.std)).shape[1]
         if classes != data.num_classes:
+            targets = has_targets(data.train.labels)
+            has, want = ("outputs", " target values") if targets else ("classes", "")
             raise InvalidInputError(
-                f"the student has {classes} classes, data {data.name!r} has {data.num_classes};"
-                " search with these data"
+                f"the student has {classes} {has}, data {data.name!r} has"
+                f" {data.num_classes}{want}; search with these data"
             )
