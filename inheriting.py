@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .data import labelled, load_data
+from .data import DataSet, labelled, load_data
 from .deriving import encoder_of, space_of_data
-from .proxies.batch import Batch
 from .searchspace.errors import InvalidInputError
 from .searchspace.factory import create_space
 from .searchspace.files import make_folder
 from .searchspace.space import SearchSpace
-from .searchspace.transformers.encoder import ElasticEncoder
+from .searchspace.transformers.encoder import ElasticEncoder, Encoder
+from .searchspace.transformers.patch_stem import PatchStemSpec
 from .supernet.distil.arrange import arrange
+from .supernet.distil.patches import fit_patches
 from .supernet.loader import part_fingerprint
 from .supernet.pretrained import FILE, Supernet, write_supernet
 from .teacher import Teacher, load_teacher
@@ -81,9 +80,10 @@ def inherit_supernet(
         "in_channels": len(dataset.mean),
     }
     made = space_of_data(space, given, guide, space_options)
+    encoder = _fitted(encoder, guide, made, dataset)
     batch = dataset.batch(min(inputs, len(dataset.train.labels)), seed)
     network = _elastic(made, seed)
-    found = arrange(network, encoder, _prepared(batch), how)
+    found = arrange(network, encoder, batch.normalised, how)
     made = _keeping(made, found.keep)
     kept = _elastic(made, seed)
     kept.load_state_dict(network.state_dict())
@@ -124,9 +124,15 @@ def _elastic(space: SearchSpace, seed: int) -> ElasticEncoder:
     return network
 
 
-def _prepared(batch: Batch) -> torch.Tensor:
-    """Inputs as a student sees them."""
-    return batch.normalised
+def _fitted(encoder: Encoder, guide: Teacher, space: SearchSpace, data: DataSet) -> Encoder:
+    """A ViT that takes its students' images: their patches, their mean and deviation."""
+    stem = getattr(space, "stem", None)
+    if not isinstance(stem, PatchStemSpec):
+        return encoder
+    if guide.mean is None or guide.std is None:
+        return fit_patches(encoder, stem)
+    given, wanted = (guide.mean, guide.std), (data.mean, data.std)
+    return fit_patches(encoder, stem, given=given, wanted=wanted)
 
 
 def _keeping(space: SearchSpace, keep: Mapping[int, tuple[int, ...]]) -> SearchSpace:

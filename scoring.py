@@ -13,6 +13,7 @@ from .proxies.ranks import log_rank_sum
 from .proxies.registry import list_proxies as _list_proxies
 from .proxies.scoring import Scorer, ScoreTable
 from .proxies.teacher import Teacher
+from .proxies.token_reader import tokens_for
 from .search.budget import Budget
 from .search.domain import Domain
 from .search.find import REFERENCE_SIZE
@@ -78,7 +79,8 @@ def score(
     given = _batch_of(batch, space) if batch is not None else None
     taps = None
     if teacher is not None and given is not None:
-        taps = load_teacher(teacher).observe(given)
+        guide = load_teacher(teacher)
+        taps = guide.observe(given, tokens_for([*plain, *parts], guide.module))
     scorer = Scorer(
         space,
         [*plain, *parts],
