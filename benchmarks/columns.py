@@ -48,9 +48,12 @@ def _points(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else _DASH
 
 
-def _interval(row: ScoreRow) -> str:
-    low, high = row.numbers["tau_low"], row.numbers["tau_high"]
-    return f"{fraction(low, 2)} … {fraction(high, 2)}"
+def _interval(key: str) -> Callable[[ScoreRow], str]:
+    def text(row: ScoreRow) -> str:
+        low, high = row.numbers[f"{key}_low"], row.numbers[f"{key}_high"]
+        return f"{fraction(low, 2)} … {fraction(high, 2)}"
+
+    return text
 
 
 def _seed(row: ScoreRow) -> str:
@@ -71,11 +74,19 @@ def _regret(share: float) -> ShownColumn:
 
 COLUMNS: tuple[ShownColumn, ...] = (
     ShownColumn("τ", _plain("tau"), "Kendall's τ-b of the score averaged over seeds"),
-    ShownColumn("95%", _interval, "bootstrap interval of that τ, isomorphism classes drawn whole"),
+    ShownColumn(
+        "95%", _interval("tau"), "bootstrap interval of that τ, isomorphism classes drawn whole"
+    ),
     ShownColumn("a seed", _seed, "τ of one seed, mean ± standard deviation"),
     ShownColumn("ρ", _plain("rho"), "Spearman's ρ"),
     ShownColumn("nDCG", _plain("ndcg"), "of the 1,000 best-scored, accuracies in percent"),
     ShownColumn("top 10%", _plain("top_rho"), "ρ among the truly best tenth"),
+    ShownColumn(
+        "τ in size strata",
+        _plain("tau_in_sizes"),
+        "τ-b over the pairs of candidates in the same stratum of params",
+    ),
+    ShownColumn("in strata 95%", _interval("tau_in_sizes"), "bootstrap interval of that"),
     ShownColumn("τ in params", _plain("tau_in_params"), "mean τ inside strata of like params"),
     ShownColumn("τ in MACs", _plain("tau_in_macs"), "mean τ inside strata of like MACs"),
     ShownColumn("equal size", _plain("pairs"), "pairs of |Δ ln params| < .12 in the right order"),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .metrics import Column, Index, kendall, ranks
+from .metrics import Column, Index, pooled_kendall, ranks
 
 __all__ = ["draws_for", "interval", "kendall_draws", "resamples"]
 
@@ -44,27 +44,33 @@ def resamples(clusters: Sequence[str], draws: int, seed: int) -> Index:
     return np.stack([np.bincount(row, minlength=len(names))[member] for row in drawn])
 
 
-def kendall_draws(scores: Column, truth: Column, draws: Index) -> Column:
+def kendall_draws(
+    scores: Column, truth: Column, draws: Index, strata: Index | None = None
+) -> Column:
     """Kendall's τ-b of every draw, ``[draws]``.
 
     Args:
         scores: ``[N]``.
         truth: ``[N]``.
         draws: how often each row is drawn, ``[draws, N]``.
+        strata: only pairs of the same stratum count, as in
+            :func:`~scholarch.benchmarks.metrics.pooled_kendall`, ``[N]``; default all pairs.
     """
     ranked = ranks(scores)
+    strata = np.zeros(len(truth), dtype=np.int64) if strata is None else strata
     if len(truth) > _MANY_PAIRS:
         rows = np.arange(len(truth))
         return np.array(
             [
-                kendall(ranked[drawn], truth[drawn])
+                pooled_kendall(ranked[drawn], truth[drawn], strata[drawn])
                 for drawn in (np.repeat(rows, counts) for counts in draws)
             ]
         )
     # τ-b = Σ w_i w_j s_ij t_ij / √(Σ w_i w_j s_ij² · Σ w_i w_j t_ij²), s and t the signs of the
     # differences, w the counts: products of matrices for all draws at once.
-    s = np.sign(ranked[:, None] - ranked[None, :])
-    t = np.sign(truth[:, None] - truth[None, :])
+    together = strata[:, None] == strata[None, :]
+    s = np.sign(ranked[:, None] - ranked[None, :]) * together
+    t = np.sign(truth[:, None] - truth[None, :]) * together
     w = draws.astype(np.float64)
     agreeing, apart, true_apart = (((w @ m) * w).sum(axis=1) for m in (s * t, s * s, t * t))
     norm = np.sqrt(apart * true_apart)

@@ -18,6 +18,7 @@ __all__ = [
     "kendall",
     "ndcg",
     "pair_accuracy",
+    "pooled_kendall",
     "ranks",
     "regret",
     "spearman",
@@ -125,6 +126,31 @@ def stratified_kendall(scores: Column, truth: Column, strata: Index) -> float:
         total += inside.sum() * (0.0 if np.isnan(tau) else tau)
         weight += int(inside.sum())
     return total / weight if weight else float("nan")
+
+
+def pooled_kendall(scores: Column, truth: Column, strata: Index) -> float:
+    """Kendall's τ-b over the pairs that share a stratum, all strata's pairs together.
+
+    Σ (P − Q) / √(Σ (P + Q + T) · Σ (P + Q + U)), sums over strata, letters as in
+    :func:`kendall`. Unlike :func:`stratified_kendall` it weighs pairs alike, so that a stratum of
+    few candidates, whose own τ is mostly noise, has little say.
+    """
+    order = ranks(scores)
+    agreeing, told, true_told = 0.0, 0.0, 0.0
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        apart, true_apart = _untied(order[inside]), _untied(truth[inside])
+        told, true_told = told + apart, true_told + true_apart
+        if apart and true_apart:
+            tau = float(stats.kendalltau(order[inside], truth[inside]).statistic)
+            agreeing += tau * np.sqrt(apart * true_apart)
+    return float(agreeing / np.sqrt(told * true_told)) if told and true_told else float("nan")
+
+
+def _untied(values: Column) -> float:
+    """Pairs of different values."""
+    count = np.unique(values, return_counts=True)[1].astype(np.float64)
+    return float(count.sum() ** 2 - (count**2).sum()) / 2.0
 
 
 def pair_accuracy(scores: Column, truth: Column, sizes: Column) -> tuple[float, int]:

@@ -33,6 +33,9 @@ STATISTICS = {
     "rho": "Spearman's ρ",
     "ndcg": f"nDCG of the {metrics.NDCG_TOP:,} best-scored, accuracies in percent",
     "top_rho": "Spearman's ρ among the truly best tenth",
+    "tau_in_sizes": "τ over the pairs inside strata of equal params",
+    "tau_in_sizes_low": "τ inside size strata, lower end of its 95 % bootstrap interval",
+    "tau_in_sizes_high": "τ inside size strata, upper end",
     "tau_in_params": "τ inside strata of equal params, their mean",
     "tau_in_macs": "τ inside strata of equal MACs, their mean",
     "pairs": f"pairs of |Δ ln params| < {metrics.EQUAL_SIZE} in the right order, share",
@@ -107,6 +110,7 @@ class Judge:
         mean, truth = averaged(columns), self.truth
         by_seed = np.array([metrics.kendall(column, truth) for column in columns])
         low, high = interval(kendall_draws(mean, truth, self.draws))
+        inside = interval(kendall_draws(mean, truth, self.draws, self._by_params))
         numbers = {
             "tau": metrics.kendall(mean, truth),
             "tau_low": low,
@@ -116,6 +120,9 @@ class Judge:
             "rho": metrics.spearman(mean, truth),
             "ndcg": metrics.ndcg(mean, truth),
             "top_rho": metrics.top_spearman(mean, truth),
+            "tau_in_sizes": metrics.pooled_kendall(mean, truth, self._by_params),
+            "tau_in_sizes_low": inside[0],
+            "tau_in_sizes_high": inside[1],
             "tau_in_params": metrics.stratified_kendall(mean, truth, self._by_params),
             "tau_in_macs": metrics.stratified_kendall(mean, truth, self._by_macs),
             "pairs": metrics.pair_accuracy(mean, truth, self._params)[0],

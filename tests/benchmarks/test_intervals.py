@@ -9,7 +9,7 @@ import pytest
 
 from scholarch.benchmarks import intervals
 from scholarch.benchmarks.intervals import draws_for, interval, kendall_draws, resamples
-from scholarch.benchmarks.metrics import kendall
+from scholarch.benchmarks.metrics import kendall, pooled_kendall
 
 
 def table(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +42,19 @@ def test_taus_are_those_of_the_drawn_rows(many: int, monkeypatch: pytest.MonkeyP
     for tau, counts in zip(taken, draws, strict=True):
         rows = np.repeat(np.arange(40), counts)
         assert tau == pytest.approx(kendall(scores[rows], truth[rows]))
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_strata_leave_only_their_own_pairs(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "_MANY_PAIRS", many)
+    scores, truth = table(40)
+    strata = np.arange(40) % 3
+    draws = resamples([str(i) for i in range(40)], 20, seed=3)
+    taken = kendall_draws(scores, truth, draws, strata)
+    for tau, counts in zip(taken, draws, strict=True):
+        rows = np.repeat(np.arange(40), counts)
+        assert tau == pytest.approx(pooled_kendall(scores[rows], truth[rows], strata[rows]))
+    assert not np.allclose(taken, kendall_draws(scores, truth, draws))
 
 
 def test_scores_that_tie_have_no_tau() -> None:

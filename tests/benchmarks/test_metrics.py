@@ -14,6 +14,7 @@ from scholarch.benchmarks.metrics import (
     kendall,
     ndcg,
     pair_accuracy,
+    pooled_kendall,
     ranks,
     regret,
     spearman,
@@ -125,6 +126,41 @@ def test_stratified_kendall_is_blind_to_size() -> None:
     alone = np.array([0, 0, 0, 1, 2, 3])
     assert stratified_kendall(scores, truth, alone) == pytest.approx(1.0)
     assert math.isnan(stratified_kendall(scores, truth, np.arange(6)))
+
+
+class TestPooledKendall:
+    def test_pairs_count_alike(self) -> None:
+        """Of a stratum of 2 the single pair agrees, of one of 4 four of six disagree."""
+        strata_of = np.array([0, 0, 1, 1, 1, 1])
+        truth = column(1, 2, 1, 2, 3, 4)
+        scores = column(5, 6, 4, 2, 3, 1)  # inside the second: 1 pair agrees, 5 do not
+        assert kendall(scores[2:], truth[2:]) == pytest.approx(-4 / 6)
+        assert pooled_kendall(scores, truth, strata_of) == pytest.approx((1 - 4) / 7)
+        # A mean of the strata's own gives the pair of two as much say as its candidates have.
+        assert stratified_kendall(scores, truth, strata_of) == pytest.approx((2 - 4 * 4 / 6) / 6)
+
+    def test_one_stratum_is_all_pairs(self) -> None:
+        rng = np.random.default_rng(0)
+        truth, scores = (rng.integers(0, 9, 50).astype(np.float64) for _ in range(2))
+        scores[3] = NAN
+        one = np.zeros(50, dtype=np.int64)
+        assert pooled_kendall(scores, truth, one) == pytest.approx(kendall(scores, truth))
+
+    def test_ties_by_hand(self) -> None:
+        strata_of = np.array([0, 0, 0, 1, 1])
+        truth, scores = column(1, 2, 2, 5, 6), column(1, 1, 2, 0, 7)
+        # Pairs: tied in scores, agreeing, tied in truth; agreeing.
+        expected = 2 / math.sqrt(3 * 3)
+        assert pooled_kendall(scores, truth, strata_of) == pytest.approx(expected)
+
+    def test_size_tells_nothing_inside(self) -> None:
+        groups = np.repeat([0, 1], 3)
+        truth = np.arange(6.0)
+        assert math.isnan(pooled_kendall(np.repeat(column(0, 100), 3), truth, groups))
+        assert math.isnan(pooled_kendall(truth, truth, np.arange(6)))
+        # A stratum in which the scores tie still counts its pairs of different truths.
+        half = pooled_kendall(column(1, 1, 1, 1, 2, 3), truth, groups)
+        assert half == pytest.approx(3 / math.sqrt(3 * 6))
 
 
 class TestPairAccuracy:
