@@ -29,6 +29,7 @@ from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
 from .supernet.targets import answered
+from .supernet.task import task_of
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 
@@ -196,6 +197,7 @@ def find_student(
         guide = choice.teachers[0] if choice else named[0]
     if guide is not None:
         batch = answered(batch, guide)
+    task_of(batch.labels, batch.name)
     labels = None
     if calibrate is not None:
         labels = Calibration(calibrate, calibrate_epochs, announce=announce)

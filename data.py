@@ -18,6 +18,7 @@ from .datasets.npz import from_mapping, read_npz
 from .datasets.sentences import load_sentences
 from .datasets.spoken_digits import load_spoken_digits
 from .datasets.text import TABLES, TEXT, read_text
+from .datasets.tones import load_tones
 from .proxies.batch import Batch
 from .proxies.teacher import Teacher
 from .searchspace.errors import InvalidInputError, UnknownNameError
@@ -76,6 +77,7 @@ def _fashion_mnist(*, seed: int, val_fraction: float) -> DataSet:
 
 register_data("sentences", ("tokenizer", "length"))(load_sentences)
 register_data("spoken-digits", ("seconds",))(load_spoken_digits)
+register_data("tones", ("seconds",))(load_tones)
 
 
 def list_data(pattern: str = "*") -> list[str]:
@@ -104,15 +106,13 @@ def data_spec(
         >>> data_spec("reviews.tsv", length=32)
         'reviews.tsv?length=32'
     """
-    given = {"tokenizer": tokenizer, "length": length, "seconds": seconds}
-    asked = {name: os.fspath(v) if name == "tokenizer" else v for name, v in given.items() if v}
-    plain, before = _split_spec(os.fspath(spec))
+    plain, asked = _split_spec(os.fspath(spec))
+    if tokenizer is not None:
+        asked["tokenizer"] = os.fspath(tokenizer)
+    asked |= {} if length is None else {"length": length}
+    asked |= {} if seconds is None else {"seconds": seconds}
     # Slashes of a path to a tokenizer stay as they are.
-    return (
-        plain
-        if not (asked := before | asked)
-        else f"{plain}?{urlencode(asked, safe='/', quote_via=quote)}"
-    )
+    return f"{plain}?{urlencode(asked, safe='/', quote_via=quote)}" if asked else plain
 
 
 def _split_spec(spec: str) -> tuple[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from .search.conducted import join_world
 from .search.distil_command import distil_line
 from .search.distil_pages import write_reports
 from .search.distil_run import Distillation, DistilProgress
-from .search.distil_task import AUTO, INITS, Task, named_teachers, new_record
+from .search.distil_task import AUTO, INITS, Task, for_targets, named_teachers, new_record
 from .search.distilled import (
     DISTILLATION,
     Distilled,
@@ -47,9 +46,6 @@ from .teachers.bundled import BUNDLED
 __all__ = ["Distilled", "distil_student"]
 
 TeacherSpec = Teacher | nn.Module | str | Path
-
-#: What takes the reference's place where a teacher embeds rather than classifies.
-_EMBEDDED = "cosine"
 
 
 def distil_student(
@@ -143,7 +139,7 @@ def distil_student(
     teachers = named_teachers(_teachers(teacher, origin, dataset), distiller, dataset)
     dataset = labelled(dataset, list(teachers.values()))
     if has_targets(dataset.train.labels):
-        distiller, chosen = _for_targets(distiller, chosen, dataset)
+        distiller, chosen = for_targets(distiller, chosen, dataset)
     _check(pupil, dataset)
     for guide in teachers.values():
         # Before hours are spent: one that does not fit the data says so at two images.
@@ -210,25 +206,6 @@ def _settings(
         int8=int8,
         train=DistilSettings.recipe(**settings),
     )
-
-
-def _for_targets(
-    distiller: str, settings: DistilSettings, data: DataSet
-) -> tuple[str, DistilSettings]:
-    """A distiller of embeddings where labels are a teacher's answers."""
-    if distiller == AUTO:
-        raise InvalidInputError(
-            f"--distiller auto chooses among distillers of classes, and data {data.name!r} have"
-            f" none; name one, e.g. --distiller {_EMBEDDED}"
-        )
-    if distiller != REFERENCE:
-        return distiller, settings
-    if settings.options:
-        raise InvalidInputError(
-            f"--distiller {REFERENCE} softens logits of classes, and data {data.name!r} have none;"
-            f" take --distiller {_EMBEDDED}"
-        )
-    return _EMBEDDED, replace(settings, distiller=_EMBEDDED)
 
 
 def _data(data: Any, origin: Origin | None) -> DataSet:

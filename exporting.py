@@ -80,10 +80,11 @@ def export_student(
 ) -> Exported:
     """Write a student as a file that runs elsewhere, and say how it compares.
 
-    Files take normalised images ``[B, C, H, W]``, of any batch, and give logits ``[B, K]``. A
-    file whose outputs are others than the network's, by more than 1e-4 of the largest, is not
-    written. One in int8 gives others by design: its accuracy is measured beside that in float32,
-    on the validation part and, once, on the test part.
+    Files take normalised images ``[B, C, H, W]``, token ids ``[B, L]`` or waveforms ``[B, T]``,
+    of any batch, and give logits ``[B, K]`` (or vectors). A file whose outputs are others than
+    the network's, by more than 1e-4 of the largest, is not written. One in int8 gives others by
+    design: its accuracy is measured beside that in float32, on the validation part and, once, on
+    the test part.
 
     Args:
         student: or the folder of a run (what was distilled comes before what was not), or one
@@ -146,8 +147,14 @@ def _float(student: Student, out: Path, kind: str) -> Exported:
 
 
 def _int8(student: Student, out: Path, data: DataSpec, calibration: int, seed: int) -> Exported:
+    image = student.image
+    if not isinstance(image, tuple):
+        raise InvalidInputError(
+            f"format onnx-int8 is for students of images, this one takes {image.modality}; export"
+            " it in float32 with --format onnx"
+        )
     dataset = load_data(data)
-    channels, side, _ = student.image
+    channels, side, _ = image
     wrong = [
         f"{what} {has}, data {dataset.name!r} {given}"
         for what, has, given in (

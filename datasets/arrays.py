@@ -10,19 +10,23 @@ import torch
 
 from ..searchspace.errors import InvalidInputError
 
-__all__ = ["Part", "as_part", "empty_part"]
+__all__ = ["Labels", "Part", "as_part", "empty_part"]
+
+Labels = npt.NDArray[Any]
+"""Classes int64 ``[N]``, or targets float32 ``[N, D]``; D is 0 where there are none yet."""
 
 
 class Part(NamedTuple):
-    """Images and labels of one part of a data set.
+    """Inputs and labels of one part of a data set.
 
     Attributes:
-        images: uint8 ``[N, H, W, C]``.
-        labels: int64 ``[N]``.
+        images: uint8 ``[N, H, W, C]``; text and sound as bytes, see
+            :mod:`~scholarch.searchspace.inputs`.
+        labels: classes int64 ``[N]``, or targets float32 ``[N, D]``.
     """
 
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    labels: Labels
 
 
 def empty_part(like: Part) -> Part:

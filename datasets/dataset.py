@@ -1,8 +1,10 @@
-"""A labelled image data set with its training, validation and test parts apart."""
+"""A data set with its training, validation and test parts apart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,13 @@ import torch
 
 from ..proxies.batch import Batch
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.modality import size_text
 from .arrays import Part, empty_part
 
-__all__ = ["TEST_FRACTION", "DataSet", "make_dataset"]
+__all__ = ["ITEMS", "TEST_FRACTION", "DataSet", "make_dataset"]
+
+#: What a data set holds, by modality.
+ITEMS = {"image": "images", "text": "sentences", "sound": "clips"}
 
 #: Share of the images that is split off for testing where there is no test part.
 TEST_FRACTION = 0.1
@@ -20,17 +26,20 @@ TEST_FRACTION = 0.1
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Images and labels in three parts that share no image.
+    """Images, sentences or clips and their labels, in three parts that share none.
 
     Attributes:
         name: e.g. ``"digits"``.
-        num_classes: labels are ``0 … num_classes - 1``.
-        train: images uint8 ``[N, H, W, 3]`` and labels int64 ``[N]``.
+        num_classes: labels are ``0 … num_classes - 1``; where they are targets, as many as those
+            have values: 0 before :func:`~scholarch.supernet.targets.with_targets` filled them.
+        train: images uint8 ``[N, H, W, 3]`` and labels int64 ``[N]``. Text and sound are bytes,
+            uint8 ``[N, 1, L, 2]``; without classes the labels are float32 ``[N, D]``.
         val: likewise, for choosing; may be empty.
         test: likewise, for the last word; may be empty.
-        mean: of the training part's channels, for images in [0, 1].
-        std: likewise.
+        mean: of the training part's channels, for images in [0, 1]; of text and sound 0.
+        std: likewise; of text and sound 1.
         class_names: where known.
+        modality: ``"image"``, ``"text"`` or ``"sound"``.
     """
 
     name: str
@@ -41,11 +50,17 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] | None = None
+    modality: str = "image"
 
     @property
     def resolution(self) -> int:
-        """Height and width of the images, in pixels."""
-        return int(self.train.images.shape[1])
+        """Height and width of the images in pixels, or tokens of a sentence, or samples."""
+        return int(self.train.images.shape[2])
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether there are neither classes nor targets."""
+        return self.train.labels.ndim == 2 and self.train.labels.shape[1] == 0
 
     def batch(self, size: int = 64, seed: int = 0) -> Batch:
         """Images of the training part, drawn without replacement.
@@ -62,7 +77,8 @@ class DataSet:
         available = len(self.train.labels)
         if size > available:
             raise InvalidInputError(
-                f"batch size {size} exceeds the {available} training images of {self.name!r};"
+                f"batch size {size} exceeds the {available} training {ITEMS[self.modality]} of"
+                f" {self.name!r};"
                 f" choose at most {available}"
             )
         chosen = _generator(seed).choice(available, int(size), replace=False)
@@ -75,13 +91,31 @@ class DataSet:
             mean=self.mean,
             std=self.std,
             name=self.name,
+            modality=self.modality,
         )
+
+    def relabelled(self, labels: Mapping[str, npt.NDArray[Any]]) -> DataSet:
+        """The same inputs with a teacher's answers for labels.
+
+        Args:
+            labels: float32 ``[N, D]`` by part, ``train``, ``val`` and ``test``.
+        """
+        train, val, test = (
+            Part(part.images, labels[name])
+            for name, part in (("train", self.train), ("val", self.val), ("test", self.test))
+        )
+        width = int(labels["train"].shape[1])
+        return replace(self, train=train, val=val, test=test, num_classes=width, class_names=None)
 
     def __repr__(self) -> str:
         parts = "/".join(str(len(part.labels)) for part in (self.train, self.val, self.test))
+        if self.unlabelled:
+            kinds = "no labels"
+        else:
+            kinds = f"{self.num_classes} {'classes' if self.train.labels.ndim == 1 else 'targets'}"
         return (
-            f"<DataSet {self.name!r}: {parts} train/val/test images of"
-            f" {self.resolution}x{self.resolution}, {self.num_classes} classes>"
+            f"<DataSet {self.name!r}: {parts} train/val/test {ITEMS[self.modality]} of"
+            f" {size_text(self.modality, self.resolution)}, {kinds}>"
         )
 
 
@@ -95,6 +129,7 @@ def make_dataset(
     val_fraction: float,
     test_fraction: float = TEST_FRACTION,
     class_names: tuple[str, ...] | None = None,
+    modality: str = "image",
 ) -> DataSet:
     """Check the parts, split off what is missing, measure the training part.
 
@@ -108,6 +143,7 @@ def make_dataset(
         val_fraction: of the training part, in [0, 1).
         test_fraction: likewise.
         class_names: in label order.
+        modality: of the inputs; text and sound are not normalised.
 
     Raises:
         InvalidInputError: if labels, sizes or fractions do not fit together.
@@ -116,7 +152,7 @@ def make_dataset(
         if not 0.0 <= fraction < 1.0:
             raise InvalidInputError(f"{what} = {fraction}; need at least 0 and below 1")
     if not len(train.labels):
-        raise InvalidInputError(f"data {name!r} has no training images")
+        raise InvalidInputError(f"data {name!r} has no training {ITEMS[modality]}")
     if test is None:
         train, test = _split(train, test_fraction, np.random.default_rng(0))
     if val is None:
@@ -125,9 +161,12 @@ def make_dataset(
         if part.images.shape[1:] != train.images.shape[1:]:
             a, b = (list(p.images.shape[1:]) for p in (train, part))
             raise InvalidInputError(f"data {name!r}: training images are {a}, {what} images {b}")
-    classes = _count_classes(name, train, val, test, class_names)
-    mean, std = _moments(train.images)
-    return DataSet(name, classes, train, val, test, mean, std, class_names)
+    if train.labels.ndim == 2:
+        classes = int(train.labels.shape[1])
+    else:
+        classes = _count_classes(name, train, val, test, class_names)
+    mean, std = _moments(train.images) if modality == "image" else ((0.0, 0.0), (1.0, 1.0))
+    return DataSet(name, classes, train, val, test, mean, std, class_names, modality)
 
 
 def _generator(seed: int) -> np.random.Generator:
@@ -137,13 +176,17 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _split(part: Part, fraction: float, rng: np.random.Generator) -> tuple[Part, Part]:
-    """The part without a random fraction of each class, and that fraction."""
+    """The part without a random fraction of each class, and that fraction.
+
+    Without classes it is one of all.
+    """
     if fraction == 0.0:
         return part, empty_part(part)
     order = rng.permutation(len(part.labels))
     split_off = np.zeros(len(order), dtype=bool)
-    for label in np.unique(part.labels):
-        members = order[part.labels[order] == label]
+    classes = part.labels if part.labels.ndim == 1 else np.zeros(len(order), dtype=np.int64)
+    for label in np.unique(classes):
+        members = order[classes[order] == label]
         split_off[members[: round(fraction * len(members))]] = True
     kept, taken = np.flatnonzero(~split_off), np.flatnonzero(split_off)
     return tuple(Part(part.images[i], part.labels[i]) for i in (kept, taken))  # type: ignore[return-value]

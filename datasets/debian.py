@@ -9,13 +9,19 @@ from ..searchspace.errors import InvalidInputError
 from .dataset import DataSet
 from .idx import find_idx, read_idx
 
-__all__ = ["FOLDER", "load_fashion_mnist"]
+__all__ = ["FOLDER", "VARIABLE", "load_fashion_mnist", "own_folder"]
 
 #: Where Debian's and Ubuntu's packages `dataset-*` put their files.
 FOLDER = Path("/usr/share/datasets")
 
 #: Environment variable with a folder of data sets, looked into first.
 VARIABLE = "SCHOLARCH_DATA"
+
+
+def own_folder() -> Path | None:
+    """The folder of data sets that the environment names, looked into first."""
+    own = os.environ.get(VARIABLE)
+    return Path(own).expanduser() if own else None
 
 
 def load_fashion_mnist(*, seed: int, val_fraction: float) -> DataSet:
@@ -32,8 +38,8 @@ def load_fashion_mnist(*, seed: int, val_fraction: float) -> DataSet:
         InvalidInputError: if it is not there or damaged.
     """
     name = "fashion-mnist"
-    own = os.environ.get(VARIABLE)
-    places = [*([Path(own).expanduser()] if own else []), FOLDER]
+    own = own_folder()
+    places = [*([own] if own else []), FOLDER]
     for place in places:
         files = find_idx(place / name)
         if files is not None:

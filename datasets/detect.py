@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..searchspace.errors import InvalidInputError
 from .cifar import find_cifar, read_cifar
@@ -14,6 +14,8 @@ from .dataset import DataSet
 from .folder import SUFFIXES, read_folder
 from .hf_disk import is_hf_folder, read_hf
 from .idx import find_idx, read_idx
+from .sound import SOUND, read_sound_folder
+from .text import TEXT, read_text_folder
 
 __all__ = ["FORMATS", "Format", "read_data_folder"]
 
@@ -31,11 +33,13 @@ class Format(NamedTuple):
         looks_for: the files that tell it.
         reader: ``f(folder)`` gives a function of ``seed`` and ``val_fraction`` that reads the
             folder, or ``None`` where it has another format.
+        takes: further options of that function.
     """
 
     name: str
     looks_for: str
     reader: Callable[[Path], Reader | None]
+    takes: tuple[str, ...] = ()
 
 
 def _cifar(folder: Path) -> Reader | None:
@@ -53,10 +57,22 @@ def _hf(folder: Path) -> Reader | None:
 
 
 def _images(folder: Path) -> Reader | None:
-    classes = folder / "train" if (folder / "train").is_dir() else folder
-    files = (file for child in _folders(classes) for file in child.iterdir())
-    found = any(file.suffix.lower() in SUFFIXES for file in files)
-    return partial(read_folder, folder) if found else None
+    return partial(read_folder, folder) if _below(folder, SUFFIXES) else None
+
+
+def _sound(folder: Path) -> Reader | None:
+    return partial(read_sound_folder, folder) if _below(folder, SOUND, flat=True) else None
+
+
+def _text(folder: Path) -> Reader | None:
+    return partial(read_text_folder, folder) if _below(folder, TEXT, flat=True) else None
+
+
+def _below(folder: Path, suffixes: Container[str], *, flat: bool = False) -> bool:
+    """Whether class folders hold such files, or the folder itself does where that is allowed."""
+    part = folder / "train" if (folder / "train").is_dir() else folder
+    places = [*([part] if flat else []), *_folders(part)]
+    return any(file.suffix.lower() in suffixes for place in places for file in place.iterdir())
 
 
 #: Looked for in this order.
@@ -65,16 +81,19 @@ FORMATS = (
     Format("IDX", "train-images-idx3-ubyte, .gz or not", _idx),
     Format("Hugging Face save_to_disk", "dataset_dict.json, or state.json", _hf),
     Format("image folder", "train/<class>/*.png or <class>/*.png", _images),
+    Format("sound folder", "<class>/*.wav, .flac or *.wav", _sound, ("seconds",)),
+    Format("text folder", "<class>/*.txt or *.txt", _text, ("tokenizer", "length")),
 )
 
 
-def read_data_folder(folder: Path, *, seed: int, val_fraction: float) -> DataSet:
+def read_data_folder(folder: Path, *, seed: int, val_fraction: float, **options: Any) -> DataSet:
     """Read a folder of any format known.
 
     Args:
         folder: of one data set.
         seed: of the split where there is no validation part.
         val_fraction: of the training part, split off where there is no validation part.
+        **options: of text and sound; a format takes those that it knows.
 
     Raises:
         InvalidInputError: if the folder has no format that is known, or is damaged.
@@ -82,7 +101,8 @@ def read_data_folder(folder: Path, *, seed: int, val_fraction: float) -> DataSet
     for kind in FORMATS:
         reader = kind.reader(folder)
         if reader is not None:
-            return reader(seed=seed, val_fraction=val_fraction)
+            taken = {name: options[name] for name in kind.takes if name in options}
+            return reader(seed=seed, val_fraction=val_fraction, **taken)
     lacks = "holds no images in its class folders" if _folders(folder) else "has no class folders"
     known = "; ".join(f"{kind.name} ({kind.looks_for})" for kind in FORMATS)
     raise InvalidInputError(

@@ -239,9 +239,11 @@ class _Search:
         """
         alike: dict[tuple[type[nn.Module], int], list[Call]] = {}
         for call in self.calls:
-            has_parts = call.module is not None and any(True for _ in call.module.children())
-            if has_parts and call.in_shape == call.out_shape and self._map(call) is not None:
-                alike.setdefault((type(call.module), _depth(call)), []).append(call)
+            module = call.module
+            if module is None or not any(True for _ in module.children()):
+                continue
+            if call.in_shape == call.out_shape and self._map(call) is not None:
+                alike.setdefault((type(module), _depth(call)), []).append(call)
         if not alike:
             last = self._map(self.trunk[-1])
             return [call for call in self.trunk if self._map(call) == last]

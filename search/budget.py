@@ -133,7 +133,7 @@ class Budget:
             least = ", ".join(f"{name} {least:,.12g}" for name, least in smallest.items())
             raise InvalidInputError(
                 f"no architecture of {space.name!r} has {asked}; its smallest at"
-                f" {space.resolution}×{space.resolution} are: {least}"
+                f" {space.input_text().removesuffix(' pixels')} are: {least}"
             )
 
 

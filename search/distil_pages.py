@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..searchspace.files import write_atomic
+from .calibration.folder import CALIBRATION, read_calibration
+from .calibration.report import calibrated_html
 from .distil_report import DISTIL, distil_html
 from .folder import REPORT, RUN
 from .refine_report import REFINE, read_refine, refined_html
@@ -29,7 +31,14 @@ def write_reports(folder: Path, run: Path | None) -> None:
         return
     if (run / REFINE).is_file():
         told = read_refine(run)
-        first, second = (SearchResult.load(run / name) for name in ("first", "second"))
-        write_atomic(run / REPORT, refined_html(first, second, told, run / "supernet"))
+        page = refined_html(*_two(run), told, run / "supernet")
+        write_atomic(run / REPORT, page)
+    elif (run / CALIBRATION).is_file():
+        write_atomic(run / REPORT, calibrated_html(*_two(run), read_calibration(run)))
     elif (run / RUN).is_file():
         write_atomic(run / REPORT, SearchResult.load(run).report())
+
+
+def _two(run: Path) -> tuple[SearchResult, SearchResult]:
+    """The two searches of a refined or a calibrated run."""
+    return SearchResult.load(run / "first"), SearchResult.load(run / "second")

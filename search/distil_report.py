@@ -11,11 +11,12 @@ from typing import Any
 from ..searchspace.errors import InvalidInputError
 from ..supernet.distil.settings import NO_DISTILLER
 from ..supernet.folder import CURVES, read_train
+from ..supernet.score import ACCURACY
 from .distilled import BASELINE, DISTILLATION
 from .report import environment
 from .units import cost_value, number
 
-__all__ = ["DISTIL", "distil_html", "distil_view", "picture"]
+__all__ = ["DISTIL", "distil_html", "distil_view", "notes_beside", "picture"]
 
 DISTIL = "distil"
 """Where a distillation lies in the folder of its run, unless another is named."""
@@ -68,13 +69,29 @@ def distil_view(folder: Path, pick: str) -> dict[str, Any]:
     return view
 
 
+def notes_beside(notes: Sequence[str], view: Mapping[str, Any]) -> list[str]:
+    """A search's notes; of two sets of weights, which are meant.
+
+    Args:
+        notes: of the search.
+        view: what :func:`distil_view` shows beside them.
+    """
+    if not view:
+        return list(notes)
+    both = (
+        "The weights in the folder student are freshly initialised; the distilled ones are in"
+        f" {DISTIL}/student."
+    )
+    return [both if "freshly initialised" in note else note for note in notes]
+
+
 def _view(folder: Path, told: Mapping[str, Any]) -> dict[str, Any]:
-    parts = told["parts"]
-    rows = [_row("student", told["student"]["arch"], told["student"], parts)]
+    parts, score = told["parts"], told.get("score", ACCURACY)
+    rows = [_row("student", told["student"]["arch"], told["student"], parts, score)]
     if told.get("baseline"):
-        rows.append(_row("hand-made", told["baseline"]["arch"], told["baseline"], parts))
+        rows.append(_row("hand-made", told["baseline"]["arch"], told["baseline"], parts, score))
     measured = told.get("measured") or {}
-    rows += [_row("teacher", name, one, parts) for name, one in measured.items()]
+    rows += [_row("teacher", name, one, parts, score) for name, one in measured.items()]
     pictures = [
         {"title": title, "src": source}
         for title, place in (("The student", folder), ("The hand-made network", folder / BASELINE))
@@ -86,7 +103,7 @@ def _view(folder: Path, told: Mapping[str, Any]) -> dict[str, Any]:
         "lead": _lead(told),
         "headline": next(
             (
-                f"{part} accuracy {100 * told['student'][key]:.2f}{_GAP}%"
+                f"{part} {score} {_measured(told['student'][key], score)}"
                 for part, key in (("test", "test"), ("validation", "val"))
                 if told["student"][key] is not None
             ),
@@ -122,24 +139,31 @@ def _lead(told: Mapping[str, Any]) -> str:
 
 
 def _row(
-    what: str, network: str, one: Mapping[str, Any], parts: Mapping[str, int]
+    what: str, network: str, one: Mapping[str, Any], parts: Mapping[str, int], score: str
 ) -> dict[str, str]:
     return {
         "what": what,
         "network": network,
         "params": cost_value("params", one["params"]),
         "macs": _DASH if one["macs"] is None else cost_value("macs", one["macs"]),
-        **{part: _share(one[part], parts[part]) for part in ("val", "test")},
+        **{part: _share(one[part], parts[part], score) for part in ("val", "test")},
     }
 
 
-def _share(value: float | None, images: int) -> str:
-    """An accuracy and its binomial standard error, in percent.
+def _measured(value: float, score: str) -> str:
+    """A score to two digits of a percentage, or four of a correlation."""
+    return f"{100 * value:.2f}{_GAP}%" if score == ACCURACY else f"{value:.4f}"
+
+
+def _share(value: float | None, images: int, score: str) -> str:
+    """An accuracy and its binomial standard error, in percent; an agreement as it is.
 
     Not to be 0 where all are right, it counts one image more on either side (Laplace).
     """
     if value is None:
         return _DASH
+    if score != ACCURACY:
+        return _measured(value, score)
     share = (value * images + 1) / (images + 2)
     error = math.sqrt(share * (1 - share) / images) if images else math.nan
     return f"{100 * value:.2f} ± {100 * error:.2f}{_GAP}%"
@@ -147,6 +171,11 @@ def _share(value: float | None, images: int) -> str:
 
 def _caption(told: Mapping[str, Any]) -> str:
     words = ["±: binomial standard error, one image added on either side."]
+    if told.get("score", ACCURACY) != ACCURACY:
+        words = [
+            "Agreement: correlation of the cosine similarities of all pairs with those of the"
+            " teacher’s answers, −1 to 1."
+        ]
     if told.get("baseline"):
         words.append(
             "Hand-made: the uniform network of the space (one depth, one width, one kernel for all"

@@ -24,7 +24,9 @@ from ..supernet.distil.run import STUDENT, StudentRun, load_best
 from ..supernet.distil.settings import NO_DISTILLER, DistilSettings
 from ..supernet.distil.trainer import StudentTrainer
 from ..supernet.folder import admit, read_train, write_train
+from ..supernet.score import ACCURACY
 from ..supernet.session import Progress
+from ..supernet.task import task_of
 from .conducted import ConductedRun
 from .distil_task import Task, new_record
 from .distilled import BASELINE, CHOOSE, DISTILLATION, answers_of, judged, teachers_answers
@@ -44,7 +46,9 @@ class DistilProgress:
         done: steps of the stage that are done.
         total: steps of the stage.
         loss: of the last one.
-        best: validation accuracy so far, in [0, 1]; NaN before the first.
+        best: validation accuracy so far, in [0, 1], or agreement, in [-1, 1]; NaN before the
+            first.
+        score: which of the two.
     """
 
     stage: str
@@ -53,6 +57,7 @@ class DistilProgress:
     total: int
     loss: float
     best: float
+    score: str = ACCURACY
 
 
 class Distillation:
@@ -171,7 +176,8 @@ class Distillation:
 
     def _tell(self, stage: str, what: str, step: Progress) -> None:
         if self._progress is not None:
-            self._progress(DistilProgress(stage, what, step.step, step.steps, step.loss, step.best))
+            at = (step.step, step.steps, step.loss, step.best, step.score)
+            self._progress(DistilProgress(stage, what, *at))
 
     # ------------------------------------------------------------------ choosing
 
@@ -255,6 +261,7 @@ class Distillation:
                 for name in guides
             }
         told["notes"] = _notes(task, told)
+        told["score"] = task_of(task.data.train.labels).score
         told["parts"] = {part: len(getattr(task.data, part).labels) for part in ("val", "test")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..proxies.teacher import Teacher
 from ..searchspace.architecture import Architecture
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.provenance import host, versions
+from ..supernet.distil.choose import REFERENCE
 from ..supernet.distil.inherit import inherit_from
 from ..supernet.distil.settings import NO_DISTILLER, DistilSettings
 from ..supernet.loader import LabelledImages
@@ -22,12 +23,15 @@ from ..supernet.world import World
 from .student import Student
 from .weights import weights_fingerprint
 
-__all__ = ["AUTO", "INITS", "Task", "named_teachers", "new_record"]
+__all__ = ["AUTO", "INITS", "Task", "for_targets", "named_teachers", "new_record"]
 
 AUTO = "auto"
 """In a distiller's place: several are tried, and one is picked."""
 
 INITS = ("scratch", "trained", "teacher")
+
+#: What takes the reference's place where a teacher embeds rather than classifies.
+_EMBEDDED = "cosine"
 
 #: Settings of the one trainer that a distillation does not have.
 _NOT_OURS = ("schedule", "options", "external")
@@ -140,3 +144,31 @@ def named_teachers(
             name = f"{teacher.name} ({count})"
         named[name] = teacher
     return named
+
+
+def for_targets(
+    distiller: str, settings: DistilSettings, data: LabelledImages
+) -> tuple[str, DistilSettings]:
+    """A distiller of embeddings in the reference's place, where labels are a teacher's answers.
+
+    Args:
+        distiller: as it was asked for.
+        settings: of the run.
+        data: whose labels are targets.
+
+    Raises:
+        InvalidInputError: if what was asked for is for classes alone.
+    """
+    if distiller == AUTO:
+        raise InvalidInputError(
+            f"--distiller auto chooses among distillers of classes, and data {data.name!r} have"
+            f" none; name one, e.g. --distiller {_EMBEDDED}"
+        )
+    if distiller != REFERENCE:
+        return distiller, settings
+    if settings.options:
+        raise InvalidInputError(
+            f"--distiller {REFERENCE} softens logits of classes, and data {data.name!r} have none;"
+            f" take --distiller {_EMBEDDED}"
+        )
+    return _EMBEDDED, replace(settings, distiller=_EMBEDDED)

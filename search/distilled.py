@@ -22,6 +22,7 @@ from ..supernet.evaluate import BATCH, part_of
 from ..supernet.folder import Kind, read_train
 from ..supernet.loader import LabelledImages, batches, normalise
 from ..supernet.session import LAST
+from ..supernet.task import meter_of
 from .student import Student, TrainedWeights
 
 __all__ = [
@@ -104,7 +105,7 @@ class Distilled:
 def judged(
     networks: Mapping[str, Answers], data: LabelledImages, part: str, device: torch.device
 ) -> dict[str, float]:
-    """Share of a part's images that each names rightly; the part is read once for all.
+    """Accuracy of each on a part, or agreement with targets; the part is read once for all.
 
     Args:
         networks: name → images in [0, 1], ``[B, C, H, W]``, and labels to logits ``[B, K]``.
@@ -114,13 +115,11 @@ def judged(
     """
     if not networks or not len(getattr(data, part).labels):
         return {}
-    right = dict.fromkeys(networks, 0)
-    total = 0
+    meters = {name: meter_of(data.train.labels) for name in networks}
     for images, labels in batches(part_of(data, part), BATCH, device=device):
-        total += len(labels)
         for name, answer in networks.items():
-            right[name] += int((answer(images, labels).argmax(dim=1) == labels).sum())
-    return {name: count / total for name, count in right.items()}
+            meters[name].add(answer(images, labels), labels)
+    return {name: meter.value() for name, meter in meters.items()}
 
 
 def answers_of(network: nn.Module, data: LabelledImages, device: torch.device) -> Answers:

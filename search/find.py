@@ -15,7 +15,9 @@ from ..proxies.probe import TeacherSide
 from ..proxies.registry import get_proxy
 from ..proxies.taps import Taps
 from ..proxies.teacher import Teacher
+from ..proxies.token_reader import tokens_for
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.modality import PLURALS
 from ..searchspace.provenance import host, versions
 from ..searchspace.space import SearchSpace
 from .budget import Budget
@@ -91,7 +93,9 @@ def search(
     rule = ScoreRule.of(proxies, space.family)
     notes: list[str] = []
     domain = Domain(space, budget, seed=seed)
-    taps = teacher.observe(batch) if teacher is not None else None
+    taps = None
+    if teacher is not None:
+        taps = teacher.observe(batch, tokens_for(rule.parts, teacher.module))
     computed = [*rule.parts, *_similarities(taps, batch, space, notes)]
     settings = RunSettings(
         space=space.spec(),
@@ -125,8 +129,8 @@ def search(
     side = int(batch.images.shape[-1])
     if side != space.resolution:
         notes.append(
-            f"Costs are quoted at {space.resolution}×{space.resolution} pixels, as the space was"
-            f" made; the images scored on have {side}×{side}."
+            f"Costs are quoted at {space.input_text()}, as the space was made; the"
+            f" {PLURALS[space.modality]} scored on {_has(space)} {space.input_text(side)}."
         )
 
     def drive(store: RunStore) -> list[str]:
@@ -252,13 +256,19 @@ def _similarities(
     side = TeacherSide(taps, batch.labels)
     defined = []
     for name in TEACHER_SIMILARITIES:
-        check = get_proxy(name).check
-        reason = check(side, space.num_classes) if check else None
+        proxy = get_proxy(name)
+        reason = proxy.unfit(space.modality, batch.has_targets)
+        if reason is None and proxy.check is not None:
+            reason = proxy.check(side, space.num_classes)
         if reason:
             notes.append(f"{name} is left out: {reason}.")
         else:
             defined.append(name)
     return defined
+
+
+def _has(space: SearchSpace) -> str:
+    return "have" if space.modality == "image" else "has"
 
 
 def _notes(rule: ScoreRule, teacher: Teacher | None) -> list[str]:
@@ -282,7 +292,8 @@ def about_teacher(teacher: Teacher | None) -> dict[str, str]:
     about = {"name": teacher.name, "weights": "trained" if teacher.trained else "random"}
     about["parameters"] = f"{teacher.params:,}"
     if teacher.macs is not None:
-        about["MACs of one image"] = f"{teacher.macs:,}"
+        one = {"text": "text", "sound": "clip"}.get(teacher.modality, "image")
+        about[f"MACs of one {one}"] = f"{teacher.macs:,}"
     if teacher.accuracy is not None:
         about["accuracy"] = f"{teacher.accuracy:.1%}"
     if teacher.about:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from ..searchspace.errors import InvalidInputError
 from .folder import RUN, read_run
@@ -21,6 +22,8 @@ __all__ = ["Origin", "read_origin"]
 _STUDENTS = ("student", "second/student", ".")
 #: Where the run that had a teacher tells of it.
 _RUNS = (".", "first", "second")
+#: Options by which text and sound are read; ``load_data`` takes them behind a question mark.
+_DATA_OPTIONS = ("tokenizer", "length", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Origin:
         settings: of the run; ``None`` for a student's own folder.
         teacher: its options as the run's command has them: ``teacher``, ``weights``, ``untrained``
             and ``tap``; empty where the run had none.
-        data: as ``--data`` takes it; empty where it is not known.
+        data: as ``--data`` takes it, with the options of text and sound; empty where it is not
+            known.
     """
 
     folder: Path
@@ -79,7 +83,7 @@ def read_origin(folder: str | Path) -> Origin:
         teacher["weights"] = _last(words, "--weights") or None
         teacher["untrained"] = "--untrained" in words
         teacher["tap"] = _all(words, "--tap")
-    data = _last(words, "--data") or str(settings.data["name"])
+    data = _read_as(words) or str(settings.data["name"])
     return Origin(folder, student, settings, teacher, data)
 
 
@@ -92,6 +96,17 @@ def _all(words: Sequence[str], option: str) -> list[str]:
         elif word.startswith(f"{option}="):
             found.append(word.partition("=")[2])
     return found
+
+
+def _read_as(words: Sequence[str]) -> str:
+    """The data with the options of text and sound that were given beside, in one string."""
+    data = _last(words, "--data")
+    given = {name: value for name in _DATA_OPTIONS if (value := _last(words, f"--{name}"))}
+    if not data or not given:
+        return data
+    first = data.rpartition("?")[2].partition("=")[0]
+    between = "&" if first in _DATA_OPTIONS else "?"
+    return data + between + urlencode(given, safe="/", quote_via=quote)
 
 
 def _last(words: Sequence[str], option: str) -> str:

@@ -58,6 +58,8 @@ class ReportData:
         test_images: on which the last were measured; 0: the test part was not read.
         predictor: what is known of the predictor that was searched on; empty without one.
         distilled: what is shown of the pick's distillation; empty where there is none.
+        calibrated: by which teacher and by how many distilled students the score was corrected,
+            as ``teacher``, ``students`` and ``epochs``; empty where it was not.
     """
 
     title: str
@@ -77,3 +79,4 @@ class ReportData:
     test_images: int = 0
     predictor: dict[str, Any] = field(default_factory=dict)
     distilled: dict[str, Any] = field(default_factory=dict)
+    calibrated: dict[str, Any] = field(default_factory=dict)

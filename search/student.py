@@ -20,11 +20,16 @@ from ..searchspace.space import SearchSpace
 
 if TYPE_CHECKING:
     from .distilled import Distilled
+    from .shipping.inputs import Image
 
-__all__ = ["FORMAT", "Student", "TrainedWeights"]
+__all__ = ["FORMAT", "VECTORS", "Student", "TrainedWeights"]
 
 FORMAT = "scholarch-student"
 """``format`` in the ``config.json`` of a student's folder."""
+
+
+VECTORS = "agreement"
+"""``score`` in :attr:`TrainedWeights.about` of who learned a teacher's vectors, not classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,8 @@ class TrainedWeights:
 
     Attributes:
         module: makes the network, in eval mode.
-        accuracy: part of the data → accuracy in [0, 1] of that network.
+        accuracy: part of the data → accuracy in [0, 1] of that network, or what ``score`` in
+            ``about`` names.
         about: who trained them, on what, with what normalisation; plain data.
     """
 
@@ -49,7 +55,7 @@ class Student:
     Attributes:
         arch: the architecture.
         space: where it comes from.
-        costs: by name; ``macs`` of one image at the space's resolution.
+        costs: by name; ``macs`` of one input at the space's resolution.
         score: what the search maximised, higher is better.
         scores: every proxy computed, oriented: higher is better; NaN = failed.
         seed: of the initial weights of :meth:`module`, where they are not trained.
@@ -91,9 +97,18 @@ class Student:
         }
 
     @property
-    def image(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images that the network takes."""
-        return (self.space.in_channels, self.space.resolution, self.space.resolution)
+    def image(self) -> Image:
+        """Channels, height and width of the images that the network takes, or what sequences."""
+        from .shipping.inputs import Sequences
+
+        if self.space.modality != "image":
+            return Sequences.of(self.space)
+        return self.space.input_shape()
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether it learned a teacher's vectors, and its outputs are no logits of classes."""
+        return self.trained is not None and self.trained.about.get("score") == VECTORS
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the student's folder.
@@ -135,8 +150,11 @@ class Student:
 
     def _write_source(self, network: nn.Module, path: Path) -> str | None:
         """Write ``model.py``; why there is none where it cannot be."""
-        from .shipping.model_file import model_source
+        from safetensors.torch import save
+
+        from .shipping.model_file import CONSTANTS, model_source
         from .shipping.shaped_trace import UntraceableError
+        from .shipping.source import constants_of
 
         inputs = (self.trained.about.get("input") if self.trained else None) or {}
         try:
@@ -147,10 +165,14 @@ class Student:
                 classes=self.space.num_classes,
                 mean=inputs.get("mean"),
                 std=inputs.get("std"),
+                vectors=self.gives_vectors,
             )
         except UntraceableError as error:
             path.unlink(missing_ok=True)  # of another student, saved here before
             return str(error)
+        if constants := constants_of(network):
+            plain = {name: value.contiguous() for name, value in constants.items()}
+            write_atomic(path.with_name(CONSTANTS), save(plain))
         write_atomic(path, source)
         return None
 
@@ -196,7 +218,8 @@ class Student:
     def export(self, path: str | Path) -> None:
         """Write the network as one ONNX file with a dynamic batch; needs ``scholarch[onnx]``.
 
-        It takes normalised images, as :meth:`module` does. What the file computes is compared
+        It takes normalised images, token ids ``[B, L]`` or waveforms ``[B, T]``, as :meth:`module`
+        does. What the file computes is compared
         with torch first, on batches of several sizes. Other formats, int8 among them, are
         written by :func:`scholarch.exporting.export_student`.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import ScholarchError
-from .distil_report import DISTIL, distil_view
+from .distil_report import DISTIL, distil_view, notes_beside
 from .outcome import Candidate, SearchOutcome
 from .predicted import PREDICTED
 from .report import render_report
@@ -23,6 +23,9 @@ def report_data(result: SearchOutcome) -> ReportData:
     settings = result.settings
     on_front = {candidate.order for candidate in result.front}
     pick = result.pick
+    distilled: dict[str, Any] = {}
+    if result.out is not None:
+        distilled = distil_view(Path(result.out) / DISTIL, pick.arch.text if pick else "")
     budget = " and ".join(cost_text(name, bound) for name, bound in settings.budget.items())
     title = f"{settings.space['name']}" + (f" under {budget}" if budget else "")
     return ReportData(
@@ -35,14 +38,24 @@ def report_data(result: SearchOutcome) -> ReportData:
         teacher=dict(result.info.get("teacher", {})),
         run=_run(result),
         command=str(result.info.get("command", "")),
-        notes=result.notes,
+        notes=notes_beside(result.notes, distilled),
         failures=result.failures,
         measured=_measured(result),
-        distilled={}
-        if result.out is None
-        else distil_view(Path(result.out) / DISTIL, pick.arch.text if pick else ""),
+        distilled=distilled,
+        calibrated=_calibrated(result.info.get("calibration") or {}),
         **_trained(result),
     )
+
+
+def _calibrated(told: Mapping[str, Any]) -> dict[str, Any]:
+    """By what the score of a calibrated search was corrected."""
+    if not told:
+        return {}
+    return {
+        "teacher": told["teacher"],
+        "students": sum(row["accuracy"] is not None for row in told["labels"]),
+        "epochs": told["cost"]["epochs"],
+    }
 
 
 def _trained(result: SearchOutcome) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..searchspace.files import write_atomic
+from ..supernet.score import ACCURACY
 from ..supernet.session import TrainingRun
 from ..supernet.trainer import Trainer
 from .figure_style import ACCENT, CARD, DOTS, INK, MUTED, printable, settle, style
@@ -40,6 +41,7 @@ class Curves:
 
     def __init__(self, trainer: Trainer, title: str | None = None) -> None:
         plan, costs = trainer.plan, trainer.costs
+        self.score = trainer.task.score
         phases = trainer.schedule.phases
         named = f"{trainer.space.name} on {trainer.data.name}, schedule {plan.schedule.name}"
         self.title = named if title is None else title
@@ -96,7 +98,7 @@ def curves_figure(
         figure = Figure(figsize=_SIZE, layout="constrained")
         if has_accuracy:
             top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1.0))
-            _accuracies(top, x, history, names)
+            _accuracies(top, x, history, names, curves.score)
             top.tick_params(bottom=False)
         else:
             bottom = top = figure.add_subplot()
@@ -137,14 +139,20 @@ def _phases(axes: Axes, names: Sequence[str], starts: Sequence[float]) -> int:
 
 
 def _accuracies(
-    axes: Axes, x: np.ndarray, history: Sequence[Mapping[str, Any]], names: Sequence[str]
+    axes: Axes,
+    x: np.ndarray,
+    history: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    score: str,
 ) -> None:
+    """Of a correlation, the agreement with a teacher, a hundredth is a point as of a share."""
     columns = {n: np.array([100.0 * float(line[n]) for line in history]) for n in names}
     means = np.array([float(line["mean"]) for line in history])
     values = np.stack(list(columns.values()))
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.08 * (high - low) or 1.0
-    axes.set_ylim(max(0.0, low - margin), min(100.0, high) + margin)
+    floor = 0.0 if score == ACCURACY else -100.0
+    axes.set_ylim(max(floor, low - margin), min(100.0, high) + margin)
     for name, column in columns.items():
         colour, width = _look(name)
         axes.plot(x, column, "-", color=colour, linewidth=width, solid_joinstyle="round")
@@ -174,7 +182,7 @@ def _accuracies(
             color=MUTED,
             fontsize=8.5,
         )
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_ylabel(f"validation {score} ({'%' if score == ACCURACY else '× 100'})")
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     _ends(axes, float(x[-1]), {name: float(column[-1]) for name, column in columns.items()})
 

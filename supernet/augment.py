@@ -41,6 +41,8 @@ class Named(Protocol):
     def name(self) -> str: ...
     @property
     def resolution(self) -> int: ...
+    @property
+    def modality(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,16 +231,24 @@ def augment_for(data: Named, name: str = "auto") -> Augment:
     figures and letters by a sixteenth: the bundled ``digits`` are 8x8 drawn at 32x32, and
     2 pixels are half of one of theirs.
 
+    Text and sound stay as they are, under ``"auto"`` too.
+
     Args:
         data: its ``name`` is a registered one, or the folder's or the file's.
         name: one of :data:`AUGMENTS`.
 
     Raises:
         UnknownNameError: if ``name`` is none of them.
+        InvalidInputError: if text or sound are to be augmented like images.
     """
     if name not in AUGMENTS:
         raise UnknownNameError("augmentation", name, AUGMENTS)
-    if name == "none":
+    if data.modality != "image" and name in ("light", "strong"):
+        raise InvalidInputError(
+            f"augment = {name!r} is for images, data {data.name!r} is {data.modality}; take auto"
+            " or none, which leave it as it is"
+        )
+    if name == "none" or data.modality != "image":
         return Augment()
     letters = re.sub("[^a-z]", "", data.name.lower())
     fashion = FASHION in letters

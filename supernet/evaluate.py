@@ -1,17 +1,24 @@
-"""Accuracy of architectures by inherited weights: extract, calibrate, count."""
+"""Accuracy of architectures by inherited weights: extract, calibrate, count.
+
+Where labels are a teacher's answers, accuracy is the agreement with them, see
+:class:`~scholarch.supernet.task.Targets`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.errors import InvalidInputError
 from .calibrate import calibrate
 from .loader import LabelledImages, LabelledPart, batches, normalise
+from .task import meter_of
 
 __all__ = ["BATCH", "PARTS", "Evaluator", "accuracy", "part_batches", "part_of"]
 
@@ -53,14 +60,14 @@ class Evaluator:
                 f"calibration = {calibration}, limit = {limit}; need at least 2 images"
             )
         self.network, self.data, self.device = network, data, torch.device(device)
-        self._limit = limit
-        self._calibration = [
-            self._normalised(images)
-            for images, _ in batches(
-                data.train, BATCH, limit=calibration, seed=0, device=self.device
-            )
-        ]
+        self._limit, self._count = limit, calibration
         self._parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    @cached_property
+    def _calibration(self) -> list[Tensor]:
+        """Normalised training images."""
+        drawn = batches(self.data.train, BATCH, limit=self._count, seed=0, device=self.device)
+        return [self._normalised(images) for images, _ in drawn]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalise(images, self.data.mean, self.data.std)
@@ -68,11 +75,12 @@ class Evaluator:
     def extract(self, arch: Architecture) -> nn.Module:
         """A standalone network with calibrated batch norm, in eval mode."""
         plain = self.network.extract(arch).to(self.device)
-        calibrate(plain, self._calibration)
+        if any(isinstance(module, _BatchNorm) for module in plain.modules()):
+            calibrate(plain, self._calibration)
         return plain.eval()
 
     def accuracy(self, arch: Architecture, part: str = "val") -> float:
-        """Share of a part's images that the extracted network names rightly.
+        """Share of a part's images that the extracted network names rightly, or its agreement.
 
         Raises:
             InvalidInputError: if there is no such part or it is empty.
@@ -140,15 +148,17 @@ def part_batches(
 
 
 def accuracy(network: nn.Module, parts: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Share of images that a network in eval mode names rightly.
+    """Share of images that a network in eval mode names rightly, or agreement with targets.
 
     Args:
         network: ``[B, C, H, W]`` → ``[B, K]``.
         parts: normalised images and labels, batch by batch.
+
+    Raises:
+        InvalidInputError: if there are no labels.
     """
-    right = total = 0
+    meter = meter_of(parts[0][1])
     with torch.no_grad():
         for images, labels in parts:
-            right += int((network(images).argmax(dim=1) == labels).sum())
-            total += len(labels)
-    return right / total
+            meter.add(network(images), labels)
+    return meter.value()

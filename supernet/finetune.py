@@ -23,7 +23,7 @@ from ..searchspace.files import write_atomic
 from .augment import augment_for
 from .evaluate import accuracy, part_batches
 from .loader import LabelledImages, Loader, normalise
-from .losses import cross_entropy
+from .task import label_loss
 from .trainer import DivergedError
 
 __all__ = ["FinetuneSettings", "Finetuned", "finetune"]
@@ -174,7 +174,7 @@ class _Run:
         images, labels = self._loader.batch(self.step)
         self._network.train()
         logits = self._network(normalise(images, self._data.mean, self._data.std))
-        loss = cross_entropy(logits, labels, self._settings.smoothing)
+        loss = label_loss(logits, labels, self._settings.smoothing)
         if not np.isfinite(value := float(loss.detach())):
             raise DivergedError(
                 f"the loss is {value} at step {self.step} of {self.steps} of fine-tuning; take"

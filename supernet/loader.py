@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,15 @@ class LabelledPart(Protocol):
     """One part of a data set.
 
     Attributes:
-        images: uint8 ``[N, H, W, C]``.
-        labels: int64 ``[N]``.
+        images: uint8 ``[N, H, W, C]``; text and sound as bytes, see
+            :mod:`~scholarch.searchspace.inputs`.
+        labels: classes int64 ``[N]``, or targets float32 ``[N, D]``.
     """
 
     @property
     def images(self) -> npt.NDArray[np.uint8]: ...
     @property
-    def labels(self) -> npt.NDArray[np.int64]: ...
+    def labels(self) -> npt.NDArray[Any]: ...
 
 
 class LabelledImages(Protocol):
@@ -40,13 +41,15 @@ class LabelledImages(Protocol):
 
     Attributes:
         name: e.g. ``"digits"``.
-        num_classes: labels are ``0 … num_classes - 1``.
+        num_classes: labels are ``0 … num_classes - 1``, or targets of so many values.
         train: what is learned from.
         val: for choosing; may be empty.
         test: for the last word; may be empty.
         mean: of the training part's channels, for images in [0, 1].
         std: likewise.
-        resolution: height and width of the images, in pixels.
+        resolution: height and width of the images in pixels, or the length of a text in tokens
+            or of a clip in samples.
+        modality: ``"image"``, ``"text"`` or ``"sound"``.
     """
 
     @property
@@ -65,6 +68,8 @@ class LabelledImages(Protocol):
     def std(self) -> tuple[float, ...]: ...
     @property
     def resolution(self) -> int: ...
+    @property
+    def modality(self) -> str: ...
 
 
 class Loader:
@@ -103,9 +108,9 @@ class Loader:
         self.augment = augment
         self.device = torch.device(device)
         self._images = _channels_first(part.images).to(self.device)
-        self._labels = torch.from_numpy(np.array(part.labels, dtype=np.int64)).to(self.device)
+        self._labels = _labels(part.labels).to(self.device)
         self._epoch = -1
-        self._order = self._labels
+        self._order = torch.arange(0)
 
     def __len__(self) -> int:
         """How many images the part has."""
@@ -136,7 +141,7 @@ class Loader:
 
         Returns:
             float32 ``[B, C, H, W]`` in [0, 1], augmented but **not** normalised, and int64
-            ``[B]``.
+            ``[B]`` or targets float32 ``[B, D]``.
 
         Raises:
             InvalidInputError: if the step or rank is out of range, or no global batch fits.
@@ -185,7 +190,8 @@ def batches(
         device: where the batches come to lie.
 
     Returns:
-        An iterator over float32 ``[B, C, H, W]`` in [0, 1], not normalised, and int64 ``[B]``.
+        An iterator over float32 ``[B, C, H, W]`` in [0, 1], not normalised, and int64 ``[B]`` or
+        targets float32 ``[B, D]``.
 
     Raises:
         InvalidInputError: if the part is empty, or a number is below 1.
@@ -203,10 +209,15 @@ def batches(
 
 
 def part_fingerprint(part: LabelledPart) -> str:
-    """Hash of a part's pixels and labels, 16 hexadecimal digits."""
+    """Hash of a part's pixels and classes, 16 hexadecimal digits.
+
+    Targets are left out: they are a teacher's, whose fingerprint is told by itself, and differ in
+    the last digit from machine to machine.
+    """
     digest = hashlib.sha256(repr(part.images.shape).encode())
     digest.update(part.images.tobytes())
-    digest.update(part.labels.tobytes())
+    if part.labels.ndim == 1:
+        digest.update(part.labels.tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -235,7 +246,12 @@ def _in_order(
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         images = _channels_first(part.images[chosen]).to(device).float().div_(255.0)
-        yield images, torch.from_numpy(part.labels[chosen].astype(np.int64)).to(device)
+        yield images, _labels(part.labels[chosen]).to(device)
+
+
+def _labels(labels: npt.NDArray[Any]) -> Tensor:
+    """A copy, as classes or as targets."""
+    return torch.from_numpy(np.array(labels, dtype=np.float32 if labels.ndim == 2 else np.int64))
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..searchspace.registry import Registry
-from .losses import cross_entropy
 from .schedule import Pass
+from .task import label_loss
 
 __all__ = ["COSTS", "OBJECTIVES", "Outcome", "View", "register_objective"]
 
@@ -25,7 +25,7 @@ class View:
     Attributes:
         forward: images in [0, 1], ``[B, C, H, W]``, to the architecture's logits, ``[B, K]``.
         images: of the step, in [0, 1].
-        labels: int64 ``[B]``.
+        labels: int64 ``[B]``, or targets float32 ``[B, D]``.
         soft: the teacher's logits, ``[B, K]``, where the pass has a teacher.
         spec: the pass.
         smoothing: of labels.
@@ -96,11 +96,11 @@ def register_objective(
 
 @register_objective("distil")
 def distil(view: View) -> Outcome:
-    """Cross-entropy with the labels and divergence from the teacher, weighted as the pass says."""
+    """Loss against the labels and divergence from the teacher, weighted as the pass says."""
     logits = view.forward(view.images)
     loss = logits.new_zeros((), dtype=torch.float32)
     if view.spec.labels:
-        loss = loss + view.spec.labels * cross_entropy(logits, view.labels, view.smoothing)
+        loss = loss + view.spec.labels * label_loss(logits, view.labels, view.smoothing)
     if view.spec.soft and view.soft is not None:
         loss = loss + view.spec.soft * view.divergence(logits, view.soft)
     return Outcome(loss, logits)

@@ -53,7 +53,9 @@ class Progress:
         phase: of the last step.
         loss: its loss.
         macs: multiply-accumulates passed.
-        best: best mean validation accuracy so far, in [0, 1]; NaN before the first.
+        best: best mean validation accuracy so far, in [0, 1], or agreement with targets, in
+            [-1, 1]; NaN before the first.
+        score: which of the two.
     """
 
     step: int
@@ -62,6 +64,7 @@ class Progress:
     loss: float
     macs: float
     best: float
+    score: str = "accuracy"
 
 
 @dataclass
@@ -208,6 +211,7 @@ class TrainingRun:
                         log.loss,
                         trainer.macs_passed,
                         state.best,
+                        trainer.task.score,
                     )
                 )
         if (
@@ -291,5 +295,5 @@ def check_patience(settings: TrainSettings, data: LabelledImages) -> None:
     if settings.patience and not (images and count):
         raise InvalidInputError(
             f"patience = {settings.patience} needs a validation part and evaluations; data"
-            f" {data.name!r} has {images} images there, and evaluations = {count}"
+            f" {data.name!r} has {images} inputs there, and evaluations = {count}"
         )

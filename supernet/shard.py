@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..searchspace.architecture import Architecture
 from ..searchspace.errors import InvalidInputError
-from .losses import DIVERGENCES
 from .objective import OBJECTIVES, View
 from .plan import Place
 from .robust import training as _training  # noqa: F401 (importing registers)
 from .schedule import Pass
+from .task import has_targets
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -67,7 +67,7 @@ class Shard:
         leads = spec.draw == "largest"
         # Running statistics are the largest network's; the others' are calibrated.
         trainer.network.track_statistics(leads)
-        divergence = DIVERGENCES[trainer.schedule.divergence]
+        divergence = trainer.task.divergence(trainer.schedule.divergence)
         temperature = trainer.settings.temperature
         view = View(
             forward=lambda images: self._forward(images, arch),
@@ -109,6 +109,10 @@ class Shard:
         """The teacher's logits; each teacher answers once a step."""
         trainer, source = self.trainer, spec.source
         if source not in self._answers:
+            if source == "external" and has_targets(self.labels):
+                # The targets are the teacher's answers: it need not be asked again.
+                self._answers[source] = self.labels
+                return self.labels
             if source == "external":
                 self._answers[source] = trainer.external_logits(self.images, self.labels)
             elif source == "frozen" and trainer.frozen is not None:
@@ -145,7 +149,7 @@ class Shard:
         with torch.no_grad():
             for arch in archs:
                 logits = self._forward(self.images, arch)
-                losses.append(float(nn.functional.cross_entropy(logits, self.labels)))
+                losses.append(float(trainer.task.loss(logits, self.labels)))
                 self._count(arch, 1, 0)
         return archs[int(np.argmin(losses) if spec.draw == "best" else np.argmax(losses))]
 

@@ -14,6 +14,7 @@ from ..searchspace.space import SearchSpace  # noqa: F401 (likewise)
 from .folder import CURVES, TRAIN
 from .history import HISTORY
 from .pretrained import Supernet
+from .score import ACCURACY
 from .session import BEST, LAST
 
 __all__ = ["Landmark", "TrainedSupernet"]
@@ -50,6 +51,8 @@ class TrainedSupernet(Supernet):
         steps: that were done.
         macs_passed: multiply-accumulates of training: forward passes once, backward twice.
         seconds: spent on training, evaluations left out.
+        score: what the networks are measured by, ``"accuracy"``, or ``"agreement"`` with a
+            teacher's answers, in [-1, 1], wherever accuracy is said here.
     """
 
     history: Sequence[Mapping[str, Any]]
@@ -58,6 +61,7 @@ class TrainedSupernet(Supernet):
     steps: int
     macs_passed: float
     seconds: float
+    score: str = ACCURACY
 
     def to_json(self) -> dict[str, Any]:
         """What happened, as plain data."""
@@ -66,6 +70,7 @@ class TrainedSupernet(Supernet):
             "steps": self.steps,
             "macs_passed": self.macs_passed,
             "seconds": round(self.seconds, 3),
+            "score": self.score,
             "best_mean": _finite(self.best_mean),
             "landmarks": {
                 one.name: {

@@ -22,24 +22,23 @@ from ..proxies.teacher import Teacher
 from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.errors import InvalidInputError, ScholarchError
-from ..searchspace.modality import PLURALS
 from ..searchspace.space import SearchSpace
 from .augment import augment_for
 from .compiled import compiled
 from .cost import StepCosts
 from .draw import Drawer
 from .factory import create_schedule
+from .fit import check_fit, check_objectives
 from .flat import FlatNetwork
 from .loader import LabelledImages, Loader, normalise, part_fingerprint
 from .objective import Outcome, View
 from .optimizer import make_optimizer
 from .plan import Place, Plan
-from .robust.training import ATTACKING
 from .schedule import Pass, Schedule
 from .settings import TrainSettings
 from .shard import Shard
 from .sort import sort_channels
-from .task import Task, check_teacher, has_targets, task_of
+from .task import Task, has_targets, task_of
 from .world import World
 
 __all__ = ["DivergedError", "StepLog", "Trainer"]
@@ -109,12 +108,12 @@ class Trainer:
         schedule: Schedule | None = None,
     ) -> None:
         self.task: Task = task_of(data.train.labels, data.name)
-        _check(space, data, settings, teacher)
+        check_fit(space, data, settings, teacher)
         self.space, self.data, self.settings = space, data, settings
         self.world = world or World()
         self.device = torch.device(settings.device)
         self.schedule = schedule or schedule_of(settings, targets=has_targets(data.train.labels))
-        _check_objectives(self.schedule, data)
+        check_objectives(self.schedule, data)
         self.coach: Callable[[View], Outcome] | None = None
         self.drawer = Drawer(space, data.resolution)
         self.loader = Loader(
@@ -305,46 +304,3 @@ def schedule_of(settings: TrainSettings, *, targets: bool = False) -> Schedule:
         for phase in schedule.phases
     ]
     return replace(schedule, phases=tuple(phases))
-
-
-def _check(
-    space: SearchSpace, data: LabelledImages, settings: TrainSettings, teacher: Teacher | None
-) -> None:
-    if space.modality != data.modality:
-        raise InvalidInputError(
-            f"space {space.name!r} takes {PLURALS[space.modality]}, data {data.name!r} is"
-            f" {PLURALS[data.modality]}; choose a space or data of the other's kind"
-        )
-    targets = has_targets(data.train.labels)
-    if space.num_classes != data.num_classes:
-        has, want = ("outputs", " target values") if targets else ("classes", "")
-        raise InvalidInputError(
-            f"space {space.name!r} has {space.num_classes} {has}, data {data.name!r} has"
-            f" {data.num_classes}{want}; create the space with num_classes={data.num_classes}"
-        )
-    if space.in_channels != len(data.mean):
-        raise InvalidInputError(
-            f"space {space.name!r} takes images of {space.in_channels} channels, data"
-            f" {data.name!r} has {len(data.mean)}"
-        )
-    if settings.external != (teacher is not None):
-        raise InvalidInputError(
-            "settings and teacher do not agree: external = True needs a teacher, and a teacher"
-            " external = True"
-        )
-    if teacher is not None:
-        check_teacher(
-            teacher.name, teacher.num_classes, data.name, data.num_classes, targets=targets
-        )
-
-
-def _check_objectives(schedule: Schedule, data: LabelledImages) -> None:
-    """Refuse to attack what has no pixels, or is no class."""
-    asked = {one.objective for phase in schedule.phases for one in phase.passes}
-    if asked & ATTACKING and (data.modality != "image" or has_targets(data.train.labels)):
-        kind = f"{data.modality} without classes" if has_targets(data.train.labels) else "no images"
-        raise InvalidInputError(
-            f"schedule {schedule.name!r} moves pixels of images of known classes, and data"
-            f" {data.name!r} is {kind if data.modality == 'image' else PLURALS[data.modality]};"
-            " choose another schedule"
-        )

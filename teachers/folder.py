@@ -84,6 +84,7 @@ def _student(folder: Path, config: dict[str, Any], request: TeacherRequest) -> T
         trained and not request.untrained,
         source if trained else f"{source}, untrained weights",
         image_size=space.resolution,
+        modality=space.modality,
     )
 
 

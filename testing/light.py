@@ -32,7 +32,7 @@ LIGHT: dict[str, dict[str, Any]] = {
     "autodistil-*": {"width_mult": 0.125, "vocabulary": 300},
     "autoformer-*": {"width_mult": 0.25},
     "bert-*": {"width_mult": 0.125, "vocabulary": 300},
-    "hubert-*": {"width_mult": 0.0625},
+    "hubert-*": {"width_mult": 0.125},
     "lighthubert-*": {"width_mult": 0.125},
     "vit-*": {"width_mult": 0.25},
     "whisper-*": {"width_mult": 0.25, "positions": 50},

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import os
 import random
+import shlex
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
@@ -84,6 +86,28 @@ def _global_generators_untouched() -> Iterator[None]:
     assert not moved, f"the global generator of {', '.join(moved)} was drawn from or seeded"
 
 
+@pytest.fixture
+def plain_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their pictures, which take more than half of a small run's time.
+
+    The words stay. What pictures show has tests of its own, in test_report.py.
+    """
+    for module in ("report", "two_searches"):
+        monkeypatch.setattr(f"scholarch.search.{module}.front_figure", lambda *_: None)
+        monkeypatch.setattr(f"scholarch.search.{module}.figure_svg", lambda *_: "<svg></svg>")
+    monkeypatch.setattr("scholarch.search.report.growth_figure", lambda *_: None)
+
+
+@pytest.fixture
+def plain_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training runs with an empty picture, which takes longer to draw than they to train."""
+
+    def save_curves(_run: object, _curves: object, path: Path) -> None:
+        path.write_text("<svg></svg>", encoding="utf-8")
+
+    monkeypatch.setattr("scholarch.search.conducted.save_curves", save_curves)
+
+
 @dataclasses.dataclass
 class Forked:
     """A forked child: a process of its own without a second's import of torch.
@@ -151,3 +175,67 @@ def fork(
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
+
+
+class Documented:
+    """Runs what a page shows as written, in a folder.
+
+    A process of its own takes more than two seconds to import torch, so that only the first of
+    each kind, whichever page it is on, has one; the others are forked from here.
+    """
+
+    #: Whether a block, and a line of ours, had a process of its own.
+    real_python = real_shell = False
+
+    def __init__(self, fork: Callable[[Callable[[], int]], Forked], folder: Path) -> None:
+        self._fork, self.folder = fork, folder
+
+    def python(self, block: str) -> None:
+        """A block of Python, whose warnings are errors."""
+
+        def action() -> int:
+            os.chdir(self.folder)
+            exec(compile(block, "<page>", "exec"), {"__name__": "__main__"})
+            return 0
+
+        if Documented.real_python:
+            self._forked(action, block)
+        else:
+            self._real([sys.executable, "-W", "error", "-c", block])
+        Documented.real_python = True
+
+    def shell(self, line: str) -> None:
+        """A line for the shell; forked only where it is a plain command of ours."""
+        from scholarch.cli import main
+
+        def action() -> int:
+            os.chdir(self.folder)
+            warnings.simplefilter("default")  # as in a process of its own
+            return main(shlex.split(line, comments=True)[1:])
+
+        ours = line.startswith("scholarch ") and not set(line) & set("|>&;$*`")
+        # The suites run pytest, which is not to run inside itself.
+        if ours and Documented.real_shell and not line.startswith("scholarch conformance"):
+            self._forked(action, line)
+        else:
+            self._real(["bash", "-euo", "pipefail", "-c", line])
+            Documented.real_shell = Documented.real_shell or ours
+
+    def _forked(self, action: Callable[[], int], what: str) -> None:
+        code, out, err = self._fork(action).wait()
+        assert code == 0, f"{what}\n{out[-2000:]}{err[-2000:]}"
+
+    def _real(self, command: list[str]) -> None:
+        # This interpreter's scripts first, so that `scholarch` is the one under test.
+        paths = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+        environment = os.environ | {"PATH": paths, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+@pytest.fixture
+def documented(fork: Callable[[Callable[[], int]], Forked], tmp_path: Path) -> Documented:
+    """Runs blocks and lines of a page in ``tmp_path``."""
+    return Documented(fork, tmp_path)

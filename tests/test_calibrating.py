@@ -102,7 +102,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fake]]:
 
 @pytest.fixture
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draws no pictures, which take most of a small run's time."""
+    """Writes no pages, whose pictures take most of a small run's time."""
     monkeypatch.setattr("scholarch.search.summary.report_html", lambda _: "")
     monkeypatch.setattr("scholarch.calibrating.calibrated_html", lambda *_: "")
 
@@ -165,6 +165,33 @@ def test_the_search_goes_on_with_what_labels_taught(
         assert row["sd"] > 0
     assert result.pick is not None
     assert result.pick.costs["params"] <= BUDGET["params"]
+
+
+def test_reports_say_what_was_trained(tmp_path: Path, fake: Callable[..., list[Fake]]) -> None:
+    fake(lambda n: "raise" if n == 2 else "")
+    find(tmp_path)
+    top, first, second = (tmp_path / f / "report.html" for f in ("", "first", "second"))
+    assert "<b>No candidate was trained.</b>" in first.read_text()
+    page = second.read_text()
+    assert "5 candidates that were distilled from" in page
+    assert "for 2 epochs" in page
+    assert "<b>No candidate was trained" not in page
+    assert "The distilled student" not in top.read_text()
+    assert "weights are fresh" in top.read_text()
+    found = scholarch.distil_student(
+        tmp_path, teacher=network(), data=dataset(), epochs=0.2, evaluations=1, batch_size=8
+    )
+    assert found.student.trained is not None
+    reached = f"distilled: <b>test accuracy {100 * found.student.trained.accuracy['test']:.2f}"
+    page = top.read_text()
+    assert '<h2 id="distilled">The distilled student</h2>' in page
+    assert reached in page
+    assert "weights are fresh" not in page
+    assert "the distilled ones are in distil/student" in page
+    assert "img-src data:" in page  # without which the browser shows no curves
+    # What is reported again shows it again.
+    assert main(["report", str(tmp_path), "--quiet"]) == 0
+    assert top.read_text() == page
 
 
 @pytest.mark.usefixtures("no_pages")

@@ -37,6 +37,8 @@ Fork = Callable[[Callable[[], int]], Any]
 S0 = "search --space resnet-cifar-s0 --data digits --batch-size 8 --evaluations 6"
 BOXES = "╭╮╰╯│─━"
 
+pytestmark = pytest.mark.usefixtures("plain_pages")
+
 
 class Cli:
     """Runs the command line in this process."""
@@ -676,7 +678,6 @@ def test_a_disk_full_at_each_file(
     write: int, cli: Cli, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``run.json``, the front, the student's files, the report, ``run.json`` again."""
-    monkeypatch.setattr(scholarch.SearchResult, "report", lambda self: "a report")
     writes = 0
 
     def fsync(descriptor: int) -> None:

@@ -18,6 +18,8 @@ from scholarch.cli import main
 Fork = Callable[[Callable[[], int]], Any]
 Capture = pytest.CaptureFixture[str]
 
+pytestmark = pytest.mark.usefixtures("plain_curves")
+
 PLUGIN = '''
 """A space that trains in no time."""
 from scholarch.searchspace.convnets.resnet_cifar import CifarResNetSpace

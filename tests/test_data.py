@@ -192,3 +192,19 @@ def test_cifar10(data_dir: Path) -> None:
     assert len(data.test.labels) == 1000
     assert data.mean == pytest.approx((0.491, 0.482, 0.447), abs=0.01)
     assert load_batch(data_dir / "cifar10_5k.npz").images.shape == (64, 3, 32, 32)
+
+
+def test_options_travel_in_the_spec(tmp_path: Path) -> None:
+    from scholarch.data import data_spec
+
+    assert data_spec("digits") == "digits"
+    spec = data_spec("a?b.txt", tokenizer=tmp_path / "a b", length=12)
+    assert spec == f"a?b.txt?tokenizer={tmp_path}/a%20b&length=12"
+    assert data_spec(spec, length=3) == f"a?b.txt?tokenizer={tmp_path}/a%20b&length=3"
+    assert data_spec("clips", seconds=0.5) == "clips?seconds=0.5"
+    with pytest.raises(InvalidInputError, match="length is a whole number") as caught:
+        load_data("sentences?length=many")
+    one_line(caught.value)
+    # No option of ours: a file may be called so.
+    with pytest.raises(InvalidInputError, match=r"x/a\?b=c' does not exist"):
+        load_data("x/a?b=c")

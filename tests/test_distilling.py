@@ -34,6 +34,8 @@ from scholarch.supernet.world import World
 
 SPACE = "test-distil"
 
+pytestmark = pytest.mark.usefixtures("plain_curves")
+
 
 def tiny(name: str, **options: Any) -> SearchSpace:
     """ResNets of three to six blocks."""

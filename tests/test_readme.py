@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,43 +14,21 @@ def blocks(root: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
-def environment() -> dict[str, str]:
-    """This interpreter's scripts first, so that `scholarch` is the one under test."""
-    scripts = str(Path(sys.executable).parent)
-    return os.environ | {"PATH": scripts + os.pathsep + os.environ["PATH"], "COLUMNS": "120"}
-
-
 @pytest.mark.slow
-def test_python_blocks(root: Path, tmp_path: Path) -> None:
+def test_python_blocks(root: Path, tmp_path: Path, documented: Any) -> None:
     found = blocks(root, "python")
     assert found
     for block in found:
-        run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert run.returncode == 0, block + run.stderr
+        documented.python(block)
     assert (tmp_path / "runs-from-python" / "report.html").is_file()
 
 
 @pytest.mark.slow
-def test_shell_lines(root: Path, tmp_path: Path) -> None:
+def test_shell_lines(root: Path, documented: Any) -> None:
     found = blocks(root, "sh")
     assert found
     for line in "".join(found).splitlines():
-        run = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", line],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert run.returncode == 0, line + run.stderr
+        documented.shell(line)
 
 
 def test_links_and_make_targets_exist(root: Path) -> None:

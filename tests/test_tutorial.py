@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,20 +75,24 @@ def test_the_examples_are_as_short_as_the_titles_say(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_python_blocks_of_the_docs_run(root: Path, tmp_path: Path, page: str) -> None:
+def test_python_blocks_of_the_docs_run(
+    root: Path, tmp_path: Path, page: str, documented: Any
+) -> None:
     for example in EXAMPLES.values():
         shutil.copy(root / "docs" / "examples" / example, tmp_path)
     for block in blocks(root, page, "python"):
-        run([sys.executable, "-W", "error", "-c", block], tmp_path)
+        documented.python(block)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_shell_lines_of_the_docs_run(root: Path, tmp_path: Path, page: str) -> None:
+def test_shell_lines_of_the_docs_run(
+    root: Path, tmp_path: Path, page: str, documented: Any
+) -> None:
     for example in EXAMPLES.values():
         shutil.copy(root / "docs" / "examples" / example, tmp_path)
     for line in "".join(blocks(root, page, "sh")).splitlines():
-        run(["bash", "-euo", "pipefail", "-c", line], tmp_path)
+        documented.shell(line)
 
 
 @pytest.mark.slow

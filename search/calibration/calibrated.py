@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ...proxies.score_table import CandidateScore
 from ...proxies.teacher import Teacher
+from ...proxies.token_reader import tokens_for
 from ...searchspace.architecture import Architecture
 from ...searchspace.errors import ScholarchError
 from ...searchspace.space import Matrix
@@ -205,7 +206,7 @@ def search_calibrated(
             request.space,
             list(proxies),
             request.batch,
-            guide.observe(request.batch),
+            guide.observe(request.batch, tokens_for(proxies, guide.module)),
             request.seed,
             request.workers,
             request.device,

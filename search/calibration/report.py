@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..distil_report import DISTIL, distil_view, notes_beside
 from ..report import environment
 from ..report_table import stage_view
 from ..result import SearchResult
@@ -26,12 +28,16 @@ def calibrated_html(first: SearchResult, second: SearchResult, told: Mapping[str
 
     Args:
         first: the search without training.
-        second: the search that went on with the calibrated rank.
+        second: the search that went on with the calibrated rank; where its folder lies beside that
+            of a distillation, this is shown too.
         told: ``calibration.json``.
     """
     before, after = report_data(first), report_data(second)
     pick = second.pick
     cost = told["cost"]
+    distil: dict[str, Any] = {}
+    if second.out is not None:
+        distil = distil_view(Path(second.out).parent / DISTIL, pick.arch.text if pick else "")
     return _rendered(
         "calibration/calibrated.html.j2",
         title=after.title,
@@ -49,10 +55,11 @@ def calibrated_html(first: SearchResult, second: SearchResult, told: Mapping[str
         first=search_view(first, before, "first"),
         second=search_view(second, after, "second"),
         teachers=_teachers(told.get("teachers")),
+        distil=distil,
         stages=stage_view(after.stages),
         run={**after.run, "seconds": str(told.get("seconds", ""))},
         command=str(told.get("command", "")),
-        notes=second.notes,
+        notes=notes_beside(second.notes, distil),
         small=_small(told["tau_prior"]),
         small_after=_small(told["tau_left_out"]),
         small_ranks=_small(told["tau_ranks"]),

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .inputs import Sequences
+
 if TYPE_CHECKING:
     from ..student import Student
 
@@ -14,23 +16,35 @@ __all__ = ["model_card"]
 
 UNKNOWN = "unknown"
 
+VECTORS = "agreement"
+
 _COSTS = {
     "params": "trainable parameters",
-    "macs": "multiply–accumulates of one image (what most papers print as FLOPs)",
+    "macs": "multiply–accumulates of one {input} (what most papers print as FLOPs)",
     "flops": "2 × macs",
     "depth": "weighted layers on the longest path",
-    "peak_memory": "bytes that one layer reads and writes at most, for one image in float32",
+    "peak_memory": "bytes that one layer reads and writes at most, for one {input} in float32",
     "weight_memory": "bytes of all parameters in float32",
 }
 
 _PARTS = {
-    "val": "validation images, on which choices were made",
-    "test": "test images, on which nothing was chosen",
-    "train": "training images",
+    "val": "validation {inputs}, on which choices were made",
+    "test": "test {inputs}, on which nothing was chosen",
+    "train": "training {inputs}",
+}
+
+#: One input and several, by modality.
+_INPUTS = {"image": ("image", "images"), "text": ("text", "texts"), "sound": ("clip", "clips")}
+
+#: Hugging Face's names of tasks, by modality; of vectors there is but one.
+_TASKS = {
+    "image": "image-classification",
+    "text": "text-classification",
+    "sound": "audio-classification",
 }
 
 #: Of :attr:`TrainedWeights.about`, what has a place of its own in the card.
-_TOLD = ("by", "data", "input", "teacher")
+_TOLD = ("by", "data", "input", "score", "teacher")
 
 
 def model_card(student: Student, *, model_file: str | None) -> str:
@@ -62,10 +76,11 @@ def model_card(student: Student, *, model_file: str | None) -> str:
 
 
 def _header(student: Student, about: Mapping[str, Any], name: str) -> str:
+    task = "feature-extraction" if student.gives_vectors else _TASKS[student.space.modality]
     lines = [
         "---",
         "library_name: pytorch",
-        "pipeline_tag: image-classification",
+        f"pipeline_tag: {task}",
         "tags:",
         "- neural-architecture-search",
         "- scholarch",
@@ -79,18 +94,18 @@ def _header(student: Student, about: Mapping[str, Any], name: str) -> str:
     if data and "test" in accuracy:
         lines += [
             "metrics:",
-            "- accuracy",
+            f"- {_score(student)}",
             "model-index:",
             f"- name: {json.dumps(name)}",
             "  results:",
             "  - task:",
-            "      type: image-classification",
+            f"      type: {task}",
             "    dataset:",
             f"      name: {json.dumps(str(data))}",
             f"      type: {json.dumps(str(data))}",
             "      split: test",
             "    metrics:",
-            "    - type: accuracy",
+            f"    - type: {_score(student)}",
             f"      value: {accuracy['test']:.6g}",
         ]
     return "\n".join([*lines, "# license: to be chosen by whoever publishes this", "---", ""])
@@ -106,8 +121,16 @@ def _state(student: Student) -> str:
     return "The weights are trained; how and how well is said below."
 
 
-def _network(student: Student, about: Mapping[str, Any]) -> str:
-    side, channels = student.space.resolution, student.space.in_channels
+def _score(student: Student) -> str:
+    return VECTORS if student.gives_vectors else "accuracy"
+
+
+def _input(student: Student, about: Mapping[str, Any]) -> str:
+    """What the network takes."""
+    image = student.image
+    if isinstance(image, Sequences):
+        return image.said
+    channels, side, _ = image
     inputs = about.get("input") or {}
     mean, std = inputs.get("mean"), inputs.get("std")
     known = mean is not None and std is not None
@@ -117,11 +140,16 @@ def _network(student: Student, about: Mapping[str, Any]) -> str:
         if known
         else f"normalised; by what is {UNKNOWN}"
     )
+    return f"float32 `[B, {channels}, {side}, {side}]`, {normalised}"
+
+
+def _network(student: Student, about: Mapping[str, Any]) -> str:
+    given = f"`[B, {student.space.num_classes}]`"
     rows = [
         ("Architecture", f"`{student.arch.text}` of the space `{student.space.name}`"),
         ("Key", f"`{student.arch.key}`"),
-        ("Input", f"float32 `[B, {channels}, {side}, {side}]`, {normalised}"),
-        ("Output", f"logits `[B, {student.space.num_classes}]`"),
+        ("Input", _input(student, about)),
+        ("Output", f"vectors {given}" if student.gives_vectors else f"logits {given}"),
         # Asked for and none: it was trained without.
         ("Teacher", _said(about.get("teacher", UNKNOWN) or "none")),
         ("Data", _said(about.get("data"))),
@@ -132,14 +160,15 @@ def _network(student: Student, about: Mapping[str, Any]) -> str:
 def _costs(student: Student) -> str:
     if not student.costs:
         return f"## Costs\n\nParameters, MACs and latency are {UNKNOWN}."
-    side = student.space.resolution
+    one, _ = _INPUTS[student.space.modality]
     rows = ["| cost | value | what it is |", "|---|---:|---|"]
     for name, value in student.costs.items():
-        what = _COSTS.get(name, "")
+        what = _COSTS.get(name, "").format(input=one)
         if name.startswith("latency:"):
-            what = f"milliseconds of one image on {name.partition(':')[2]}, by its latency table"
+            what = f"milliseconds of one {one} on {name.partition(':')[2]}, by its latency table"
         rows.append(f"| {name} | {_number(value)} | {what} |")
-    told = f"## Costs\n\nOf one image of {side}×{side} pixels, counted from the architecture.\n\n"
+    size = student.space.input_text()
+    told = f"## Costs\n\nOf one {one} of {size}, counted from the architecture.\n\n"
     last = "" if any(n.startswith("latency:") for n in student.costs) else "\n\nLatency: unknown."
     return told + "\n".join(rows) + last
 
@@ -152,11 +181,18 @@ def _accuracy(student: Student) -> str:
     if not student.trained.accuracy:
         return f"## Accuracy\n\nUnknown: it was not measured. {how}"
     data = student.trained.about.get("data") or "data that are unknown"
-    rows = ["| part | accuracy | measured on |", "|---|---:|---|"]
+    score, vectors = _score(student), student.gives_vectors
+    _, several = _INPUTS[student.space.modality]
+    rows = [f"| part | {score} | measured on |", "|---|---:|---|"]
     for part, value in student.trained.accuracy.items():
-        on = f"{_PARTS.get(part, part)}, of {data}"
-        rows.append(f"| {part} | {value:.2%} | {on} |")
-    return "## Accuracy\n\n" + "\n".join(rows) + f"\n\n{how}"
+        on = f"{_PARTS.get(part, part).format(inputs=several)}, of {data}"
+        rows.append(f"| {part} | {f'{value:.4f}' if vectors else f'{value:.2%}'} | {on} |")
+    if vectors:
+        how = (
+            "Agreement is the correlation of the cosine similarities of all pairs of its vectors"
+            f" with those of the teacher's. {how}"
+        )
+    return f"## {score.capitalize()}\n\n" + "\n".join(rows) + f"\n\n{how}"
 
 
 def _scores(student: Student) -> str:
@@ -165,7 +201,9 @@ def _scores(student: Student) -> str:
     lines = ["## Scores of the search", "", "Higher is better; no score is an accuracy."]
     if not math.isnan(student.score):
         if student.trained and student.score == student.trained.accuracy.get("val"):
-            lines[-1] = "Higher is better; what the search maximised is the validation accuracy."
+            lines[-1] = (
+                f"Higher is better; what the search maximised is the validation {_score(student)}."
+            )
         lines += ["", f"- maximised: {student.score:.6g}"]
     lines += [
         f"- {name}: {'failed' if math.isnan(value) else f'{value:.6g}'}"
@@ -193,7 +231,16 @@ def _public(value: Any) -> Any:
 
 
 def _loading(student: Student, model_file: str | None) -> str:
-    side, channels = student.space.resolution, student.space.in_channels
+    image = student.image
+    what = "vectors" if student.gives_vectors else "probabilities"
+    if isinstance(image, Sequences):
+        call, takes = f"{what} = predict(network, {image.name})  # {image.said}", image.name
+    else:
+        channels, side, _ = image
+        call = (
+            f"{what} = predict(network, images)  # float [B, {channels}, {side}, {side}] in [0, 1]"
+        )
+        takes = "normalised images"
     lines = ["## How to load it", ""]
     if model_file is None:
         lines += [
@@ -203,8 +250,7 @@ def _loading(student: Student, model_file: str | None) -> str:
             "from model import load, predict",
             "",
             "network = load()",
-            "probabilities = predict(network, images)"
-            f"  # float [B, {channels}, {side}, {side}] in [0, 1]",
+            call,
             "```",
             "",
             "With scholarch, from anywhere:",
@@ -218,7 +264,7 @@ def _loading(student: Student, model_file: str | None) -> str:
             "```python",
             "import scholarch",
             "",
-            'network = scholarch.Student.from_pretrained("this/folder")  # takes normalised images',
+            f'network = scholarch.Student.from_pretrained("this/folder")  # takes {takes}',
             "```",
         ]
     )

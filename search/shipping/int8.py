@@ -21,6 +21,7 @@ from ...searchspace.errors import InvalidInputError, ScholarchError
 from ...searchspace.files import write_atomic
 from ...supernet.evaluate import BATCH, part_of
 from ...supernet.loader import LabelledImages, batches, normalise
+from .inputs import Image, Sequences
 from .onnx_file import onnx_bytes
 from .parity import first_line, relative_errors, require_parity
 from .runtime import INPUT, OnnxSession, quiet
@@ -82,7 +83,7 @@ class Quantised:
 def write_int8(
     network: nn.Module,
     path: Path,
-    image: tuple[int, int, int],
+    image: Image,
     data: Normalised,
     *,
     calibration: int = CALIBRATION,
@@ -95,18 +96,23 @@ def write_int8(
     Args:
         network: in evaluation mode.
         path: of the file.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
         data: of the network's classes and resolution; the training part calibrates.
         calibration: how many training images, at least 1.
         seed: of their choice.
 
     Raises:
-        InvalidInputError: if the number is out of range.
+        InvalidInputError: if the number is out of range, or the network takes no images.
         ScholarchError: if the network cannot be exported or quantised, or the extra is missing.
         StoreError: if the file cannot be written.
     """
     if isinstance(calibration, bool) or not isinstance(calibration, int) or calibration < 1:
         raise InvalidInputError(f"calibration = {calibration!r}; need at least 1 training image")
+    if isinstance(image, Sequences):
+        raise InvalidInputError(
+            f"format onnx-int8 is for networks of images, this one takes {image.modality}; export"
+            " with --format onnx"
+        )
     model = onnx_bytes(network, image)
     plain = OnnxSession(model)
     require_parity(relative_errors(network, plain, image), "ONNX")

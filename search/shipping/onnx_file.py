@@ -10,20 +10,23 @@ from torch import nn
 
 from ...searchspace.errors import ScholarchError
 from ...searchspace.files import write_atomic
-from .inputs import seeded_images
+from .inputs import Image, input_name, seeded_images
 from .open_batch import with_open_batch
 from .parity import Written, first_line, relative_errors, require_parity
-from .runtime import INPUT, OUTPUT, OnnxSession, quiet, require_onnx
+from .runtime import OUTPUT, OnnxSession, quiet, require_onnx
 
 __all__ = ["onnx_bytes", "write_onnx"]
 
 
-def onnx_bytes(network: nn.Module, image: tuple[int, int, int]) -> bytes:
+def onnx_bytes(network: nn.Module, image: Image) -> bytes:
     """A network as a serialised ONNX model: float ``images [B, C, H, W]`` → ``logits [B, K]``.
 
+    Of text the input is int64 ``ids [B, L]``, of sound float ``waveform [B, T]``; the length is
+    fixed, the batch is not.
+
     Args:
-        network: in evaluation mode; it takes normalised images.
-        image: channels, height and width.
+        network: in evaluation mode; it takes normalised images, ids or waveforms.
+        image: channels, height and width, or what sequences.
 
     Raises:
         ScholarchError: if the extra is not installed, or the exporter refuses the network.
@@ -38,7 +41,7 @@ def onnx_bytes(network: nn.Module, image: tuple[int, int, int]) -> bytes:
                 opened,
                 (example,),
                 dynamo=True,
-                input_names=[INPUT],
+                input_names=[input_name(image)],
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,  # it would write to stdout
@@ -53,13 +56,13 @@ def onnx_bytes(network: nn.Module, image: tuple[int, int, int]) -> bytes:
     return data
 
 
-def write_onnx(network: nn.Module, path: Path, image: tuple[int, int, int]) -> Written:
+def write_onnx(network: nn.Module, path: Path, image: Image) -> Written:
     """Write a network as one ONNX file.
 
     Args:
         network: in evaluation mode.
         path: of the file, which is there whole or not at all.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
 
     Returns:
         How far it is from torch, and what runs it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from .inputs import Image
 from .shaped_trace import UntraceableError, traced
 
 __all__ = ["with_open_batch"]
 
 
-def with_open_batch(network: nn.Module, image: tuple[int, int, int]) -> nn.Module:
+def with_open_batch(network: nn.Module, image: Image) -> nn.Module:
     """The network's traced forward pass, over its own layers.
 
     Code that asks for ``len(images)`` fixes the batch where an exporter runs it; in the traced
@@ -17,7 +18,7 @@ def with_open_batch(network: nn.Module, image: tuple[int, int, int]) -> nn.Modul
 
     Args:
         network: in evaluation mode.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
     """
     try:
         return fx.GraphModule(network, traced(network, image)).eval()

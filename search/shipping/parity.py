@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...searchspace.errors import ScholarchError
-from .inputs import seeded_images
+from .inputs import Image, seeded_images
 
 __all__ = [
     "BATCHES",
@@ -38,7 +38,8 @@ class Written:
 
     Attributes:
         errors: size of batch → max|Δ| / max|y| against the network.
-        run: the exported network: normalised images ``[B, C, H, W]`` → logits ``[B, K]``.
+        run: the exported network: normalised images ``[B, C, H, W]``, ids or waveforms → logits
+            ``[B, K]``.
     """
 
     errors: dict[int, float]
@@ -49,15 +50,13 @@ class ParityError(ScholarchError):
     """What was exported computes something else than the network."""
 
 
-def relative_errors(
-    network: nn.Module, call: Call, image: tuple[int, int, int]
-) -> dict[int, float]:
+def relative_errors(network: nn.Module, call: Call, image: Image) -> dict[int, float]:
     """max|Δ| / max|y| over seeded images, for each size of batch in :data:`BATCHES`.
 
     Args:
         network: in evaluation mode; its outputs are y.
         call: images ``[B, C, H, W]`` → outputs of the exported network ``[B, K]``.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
 
     Raises:
         ParityError: if a batch cannot be run, or outputs are of another shape.

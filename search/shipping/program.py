@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...searchspace.errors import ScholarchError
 from ...searchspace.files import write_atomic
-from .inputs import seeded_images
+from .inputs import Image, seeded_images
 from .open_batch import with_open_batch
 from .parity import Written, first_line, relative_errors, require_parity
 from .runtime import quiet
@@ -19,13 +19,13 @@ from .runtime import quiet
 __all__ = ["write_program"]
 
 
-def write_program(network: nn.Module, path: Path, image: tuple[int, int, int]) -> Written:
+def write_program(network: nn.Module, path: Path, image: Image) -> Written:
     """Write a network so that ``torch.export.load(path).module()`` runs it.
 
     Args:
         network: in evaluation mode; it takes normalised images.
         path: of the file, which is there whole or not at all.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
 
     Returns:
         How far the file, read back, is from the network, and what runs it.

@@ -17,7 +17,7 @@ from ...searchspace.errors import ScholarchError
 
 __all__ = ["INPUT", "OUTPUT", "OnnxSession", "quiet", "require_onnx"]
 
-#: Names of a file's only input and output.
+#: Names of a file's only output, and of its only input where that is images.
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -55,8 +55,9 @@ class OnnxSession:
         )
 
     def __call__(self, images: Tensor) -> npt.NDArray[np.float32]:
-        """Logits ``[B, K]`` of normalised images ``[B, C, H, W]``."""
-        found: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images.numpy()})[0]
+        """Logits ``[B, K]`` of normalised images ``[B, C, H, W]``, or of ids or waveforms."""
+        name = self._session.get_inputs()[0].name
+        found: npt.NDArray[np.float32] = self._session.run([OUTPUT], {name: images.numpy()})[0]
         return found
 
 

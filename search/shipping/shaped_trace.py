@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from ...searchspace.errors import ScholarchError
+from .inputs import Image, empty_inputs
 from .parity import first_line
 
 __all__ = ["UntraceableError", "is_layer", "traced"]
@@ -41,15 +42,15 @@ class UntraceableError(ScholarchError):
     """A network's forward pass is no fixed sequence of operations."""
 
 
-def traced(network: nn.Module, image: tuple[int, int, int]) -> fx.Graph:
+def traced(network: nn.Module, image: Image) -> fx.Graph:
     """The operations of a network in evaluation mode, in order.
 
     Layers of ``torch.nn`` are called, modules of others are traced through.
 
     Args:
         network: in evaluation mode; left as it is.
-        image: channels, height and width; sizes in the graph are those at this resolution,
-            but for the batch.
+        image: channels, height and width, or what sequences; sizes in the graph are those at
+            this resolution or length, but for the batch.
 
     Raises:
         UntraceableError: if what is run depends on more than the images' size.
@@ -72,7 +73,7 @@ def traced(network: nn.Module, image: tuple[int, int, int]) -> fx.Graph:
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
-    def __init__(self, shapes: nn.Module, image: tuple[int, int, int]) -> None:
+    def __init__(self, shapes: nn.Module, image: Image) -> None:
         super().__init__()
         self._shapes = shapes
         self._image = image
@@ -80,6 +81,14 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return is_layer(m)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any
+    ) -> Any:
+        # An argument with a default is not given by who runs what is exported.
+        if kind == "placeholder" and args:
+            return args[0]
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
     def call_module(
         self,
@@ -138,11 +147,15 @@ class _ShapedProxy(fx.Proxy):
         """As a tensor's."""
         return self._value.dim()
 
+    def is_floating_point(self) -> bool:
+        """As a tensor's."""
+        return self._value.is_floating_point()
 
-def _run(shapes: nn.Module, node: fx.Node, image: tuple[int, int, int]) -> Any:
+
+def _run(shapes: nn.Module, node: fx.Node, image: Image) -> Any:
     """What a node gives, on the meta device."""
     if node.op == "placeholder":
-        return torch.empty(BATCH, *image, device="meta")
+        return empty_inputs(BATCH, image, "meta")
     if node.op == "output":
         return None
     if node.op == "get_attr":

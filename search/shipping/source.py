@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from .inputs import Image
 from .shaped_trace import UntraceableError, is_layer, traced
 
-__all__ = ["class_source"]
+__all__ = ["class_source", "constants_of"]
 
 _INDENT = " " * 8
 
@@ -27,16 +28,20 @@ _OPERATORS: dict[Any, str] = {
     operator.truediv: "/",
     operator.floordiv: "//",
     operator.matmul: "@",
+    operator.eq: "==",
+    operator.ne: "!=",
     operator.iadd: "+",
     operator.imul: "*",
 }
+
+_SIGNS: dict[Any, str] = {operator.neg: "-", operator.invert: "~"}
 
 #: Of a layer's constructor, what says where and in which type its weights are made.
 _PLACES = ("device", "dtype")
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def class_source(network: nn.Module, image: tuple[int, int, int], name: str = "Network") -> str:
+def class_source(network: nn.Module, image: Image, name: str = "Network") -> str:
     """The source of a class whose objects compute what a network does in evaluation mode.
 
     Layers are of ``torch.nn``, at the network's own dotted names, so that the keys of its state
@@ -44,7 +49,8 @@ def class_source(network: nn.Module, image: tuple[int, int, int], name: str = "N
 
     Args:
         network: in evaluation mode; left as it is.
-        image: channels, height and width; sizes in the source are those at this resolution.
+        image: channels, height and width, or what sequences; sizes in the source are those at
+            this resolution or length.
         name: of the class.
 
     Returns:
@@ -72,6 +78,12 @@ def class_source(network: nn.Module, image: tuple[int, int, int], name: str = "N
     )
 
 
+def constants_of(network: nn.Module) -> dict[str, Tensor]:
+    """Buffers that are no part of a network's state dict, as fixed filters are, by dotted name."""
+    kept = network.state_dict()
+    return {name: value for name, value in network.named_buffers() if name not in kept}
+
+
 # ---------------------------------------------------------------------- constructors
 
 
@@ -95,10 +107,10 @@ class _Layers:
             self._tensor(owner, name, dot + name, f"nn.Parameter({_empty(weight)})")
         kept = module.state_dict(keep_vars=True)
         for name, value in module.named_buffers(recurse=False):
-            if name not in kept:
-                raise UntraceableError(f"buffer {dot}{name} is not in the state dict")
             self.access[dot + name] = f"{owner}.{name}"
-            self.lines.append(f"{owner}.register_buffer({name!r}, {_empty(value)})")
+            # One that is no part of the state dict is a constant, see `constants_of`.
+            apart = "" if name in kept else ", persistent=False"
+            self.lines.append(f"{owner}.register_buffer({name!r}, {_empty(value)}{apart})")
         counted = _is_list(module)
         # Not named_children: a module that stands in two places has two names.
         for name, child in module._modules.items():
@@ -233,8 +245,8 @@ def _call(node: fx.Node, names: dict[fx.Node, str], access: dict[str, str]) -> s
         return f"{args[0]}.{node.target}({', '.join(words[1:])})"
     if node.target in _OPERATORS:
         return f"{args[0]} {_OPERATORS[node.target]} {args[1]}"
-    if node.target is operator.neg:
-        return f"-{args[0]}"
+    if node.target in _SIGNS:
+        return f"{_SIGNS[node.target]}{args[0]}"
     return f"{_function(node.target)}({inside})"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...searchspace.latency.runtimes.base import Setting, create_runtime, undisturbed
-from .inputs import seeded_images
+from .inputs import Image, seeded_images
 
 __all__ = ["latencies"]
 
@@ -22,9 +22,7 @@ LEAST_SWEEPS = 3
 LONG = 4000.0
 
 
-def latencies(
-    calls: Mapping[str, Callable[[Tensor], object]], image: tuple[int, int, int]
-) -> dict[str, float]:
+def latencies(calls: Mapping[str, Callable[[Tensor], object]], image: Image) -> dict[str, float]:
     """Milliseconds of one image, by name: the median over sweeps of each sweep's median.
 
     They are timed in turn, so that what else the machine does falls on all of them, on one
@@ -32,7 +30,7 @@ def latencies(
 
     Args:
         calls: name → network, of normalised images ``[1, C, H, W]``.
-        image: channels, height and width.
+        image: channels, height and width, or what sequences.
     """
     images = seeded_images(1, image)
 

@@ -254,7 +254,7 @@ class _shapes_alone:  # noqa: N801 (a context manager)
         self._layers = [
             module
             for module in network.modules()
-            if isinstance(module, (nn.Conv2d, *_ELEMENTWISE))
+            if isinstance(module, (nn.Conv2d, nn.Linear, nn.LayerNorm, *_ELEMENTWISE))
             and not isinstance(getattr(module, "padding", None), str)
         ]
         if not all(p.device.type == "meta" for p in network.parameters()):
@@ -262,7 +262,11 @@ class _shapes_alone:  # noqa: N801 (a context manager)
 
     def __enter__(self) -> None:
         for layer in self._layers:
-            fake = _conv_shape if isinstance(layer, nn.Conv2d) else _same_shape
+            fake: Callable[..., Tensor] = _same_shape
+            if isinstance(layer, nn.Conv2d):
+                fake = _conv_shape
+            elif isinstance(layer, nn.Linear):
+                fake = _linear_shape
             # An instance's attribute hides the class's method until it is deleted.
             setattr(layer, "forward", MethodType(fake, layer))  # noqa: B010
 
@@ -284,6 +288,10 @@ def _conv_shape(conv: nn.Conv2d, x: Tensor) -> Tensor:
         )
     ]
     return x.new_empty(x.shape[0], conv.out_channels, *sides)
+
+
+def _linear_shape(layer: nn.Linear, x: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], layer.out_features)
 
 
 def _same_shape(_layer: nn.Module, x: Tensor) -> Tensor:

@@ -52,12 +52,15 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """``[B, C, N]`` → the same shape; of an even kernel the last step is what is dropped."""
+    """``[B, C, N]`` → the same shape; of an even kernel the last step is what is dropped.
+
+    The weight is given group after group, the bias as the stream's channels are.
+    """
     before = weight.shape[2] // 2
     x = functional.pad(x, (before, weight.shape[2] - 1 - before))
     x = x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)
     bias = None if bias is None else _by_group(bias, groups)
-    out = functional.conv1d(x, _by_group(weight, groups), bias, groups=groups)
+    out = functional.conv1d(x, weight, bias, groups=groups)
     split: Tensor = out.unflatten(1, (groups, -1))
     return split.transpose(1, 2).flatten(1, 2)
 
@@ -76,7 +79,7 @@ class InterleavedConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, N]`` → the same shape."""
-        return _convolve(x, self.weight, self.bias, self.groups)
+        return _convolve(x, _by_group(self.weight, self.groups), self.bias, self.groups)
 
 
 class ElasticInterleavedConv1d(nn.Module):
@@ -94,7 +97,8 @@ class ElasticInterleavedConv1d(nn.Module):
 
     def forward(self, x: Tensor, trace: Trace) -> Tensor:
         """``[B, C, N]`` → the same shape."""
-        weight = trace.weight(self.slice(x.shape[1]), normed=False)
+        # Traced as it is used: gradients image by image look for that very tensor.
+        weight = trace.weight(_by_group(self.slice(x.shape[1]), self.groups), normed=False)
         out = _convolve(x, weight, self.bias[: x.shape[1]], self.groups)
         return trace.map(out.unsqueeze(2)).squeeze(2) if trace.sees_maps else out
 

@@ -19,6 +19,7 @@ from ...searchspace.elastic import ElasticNetwork
 from ...searchspace.errors import InvalidInputError
 from ..evaluate import BATCH, Evaluator, part_of
 from ..loader import LabelledImages, batches
+from ..task import has_targets
 from .attack import Forward, pgd
 from .strength import Attack
 
@@ -88,6 +89,11 @@ class RobustEvaluator(Evaluator):
         limit: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        if data.modality != "image" or has_targets(data.train.labels):
+            raise InvalidInputError(
+                f"robustness is that of classes of images against moved pixels; data"
+                f" {data.name!r} has no such"
+            )
         super().__init__(network, data, calibration=calibration, limit=limit, device=device)
         self.attack = attack or Attack()
         self.seed = seed

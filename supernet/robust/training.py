@@ -53,6 +53,10 @@ def _outcome(view: View, loss: Tensor, natural: Tensor) -> Outcome:
     return Outcome(loss, natural, forwards=2 + steps, backwards=2, input_backwards=steps)
 
 
+#: Objectives that move pixels, which text and sound have none of.
+ATTACKING = frozenset({"trades", "rslad"})
+
+
 @register_objective("trades", cost=_cost)
 def trades(view: View) -> Outcome:
     """TRADES (Zhang et al., ICML 2019, eq. 5), weighted as the pass weights labels.

@@ -18,6 +18,7 @@ from scholarch.searchspace.elastic import ElasticNetwork
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space, list_spaces
 from scholarch.searchspace.space import SearchSpace
+from scholarch.testing.light import light_batch, light_space, light_taps
 
 IMAGES, CLASSES = 8, 4
 CELLS = create_space("nasbench201", num_classes=CLASSES, resolution=16, width_mult=0.5)
@@ -56,11 +57,14 @@ def assert_alike(table: ScoreTable, expected: ScoreTable) -> None:
 
 @pytest.mark.parametrize("name", list_spaces())
 def test_together_is_as_one_by_one(name: str) -> None:
-    space = create_space(name, num_classes=CLASSES, resolution=32, width_mult=0.25)
-    archs = space.sample(5, seed=1)
-    given = {"batch": BATCH, "teacher": make_taps(IMAGES), "seed": 3}
+    space = light_space(name, num_classes=CLASSES, resolution=32, width_mult=0.25)
+    archs = space.sample(3, seed=1)
+    images = space.modality == "image"
+    batch = BATCH if images else light_batch(space, IMAGES)
+    taps = make_taps(IMAGES) if images else light_taps(space, IMAGES)
+    given = {"batch": batch, "teacher": taps, "seed": 3}
     alone = Scorer(space, parts_of(space), **given)
-    together = Scorer(space, parts_of(space), **given, group=3)
+    together = Scorer(space, parts_of(space), **given, group=2)
     assert_alike(together.table(archs), alone.table(archs))
 
 
@@ -169,9 +173,12 @@ def test_without_a_gpu_it_is_said() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("name", list_spaces())
 def test_a_gpu_scores_as_a_cpu(name: str) -> None:
-    space = create_space(name, num_classes=CLASSES, resolution=32, width_mult=0.25)
+    space = light_space(name, num_classes=CLASSES, resolution=32, width_mult=0.25)
     archs = space.sample(5, seed=1)
-    given = {"batch": BATCH, "teacher": make_taps(IMAGES), "seed": 3}
+    images = space.modality == "image"
+    batch = BATCH if images else light_batch(space, IMAGES)
+    taps = make_taps(IMAGES) if images else light_taps(space, IMAGES)
+    given = {"batch": batch, "teacher": taps, "seed": 3}
     expected = Scorer(space, parts_of(space), **given).table(archs)
     scorer = Scorer(space, parts_of(space), **given, device="cuda")
     table = scorer.table(archs)

@@ -27,6 +27,11 @@ from scholarch.testing.searcher_suite import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _plain_pages(plain_pages: None) -> None:
+    """Of every searcher, run and resumed four times."""
+
+
 def hypervolume(result: SearchResult) -> float:
     """Of score against MACs, both as shares of what the space can reach."""
     points = [[-c.score / 60.0, c.costs["macs"] / 40e6] for c in result.front]

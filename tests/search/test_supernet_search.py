@@ -80,7 +80,7 @@ def _plain_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def find(folder: Path, data: Any, out: Path | None = None, **options: Any) -> SearchResult:
     options = {
         "budget": {"macs": 4e5},
-        "evaluations": 40,
+        "evaluations": 20,
         "calibration": COUNT,
         "seed": 1,
     } | options
@@ -111,7 +111,7 @@ def test_students_have_the_accuracy_that_is_reported(
     folder: Path, data: DataSet, tmp_path: Path
 ) -> None:
     result = find(folder, data, tmp_path / "run")
-    assert len(result.candidates) == 40
+    assert len(result.candidates) == 20
     assert len({candidate.score for candidate in result.candidates}) > 3
     assert all(candidate.costs["macs"] <= 4e5 for candidate in result.candidates)
     again = SearchResult.load(tmp_path / "run")
@@ -205,12 +205,12 @@ def test_a_stopped_run_ends_as_a_whole_one(
         return found
 
     monkeypatch.setattr(InheritedEngine, "score", counted)
-    options: dict[str, Any] = {"predictor": predictor, "evaluations": 48}
+    options: dict[str, Any] = {"predictor": predictor, "evaluations": 40}
     find(folder, data, tmp_path / "a", **options)
     assert len(evaluated) == len(set(evaluated))
     whole = sorted(evaluated)
     evaluated.clear()
-    phase, done = ("search", 40) if predictor == "off" else ("front", 1)
+    phase, done = ("search", 36) if predictor == "off" else ("front", 1)
     with pytest.raises(Interrupt):
         find(folder, data, tmp_path / "b", progress=stop_at(phase, done), **options)
     unfinished = SearchResult.load(tmp_path / "b")

@@ -271,7 +271,7 @@ def test_magnitude_zero_changes_little_and_thirty_much():
     ],
 )
 def test_only_what_stays_itself_in_a_mirror_is_flipped(name, flip):
-    data = SimpleNamespace(name=name, resolution=32)
+    data = SimpleNamespace(name=name, resolution=32, modality="image")
     for policy in ("light", "auto", "strong"):
         assert augment_for(data, policy).flip is flip
     assert augment_for(data, "none") == Augment()
@@ -279,7 +279,9 @@ def test_only_what_stays_itself_in_a_mirror_is_flipped(name, flip):
 
 def test_policies_by_data_set():
     def chosen(name, policy="auto", resolution=32):
-        return augment_for(SimpleNamespace(name=name, resolution=resolution), policy)
+        return augment_for(
+            SimpleNamespace(name=name, resolution=resolution, modality="image"), policy
+        )
 
     assert chosen("cifar10") == Augment(crop_padding=4, flip=True)
     assert chosen("cifar10", "strong") == Augment(

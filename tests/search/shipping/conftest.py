@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scholarch.datasets.arrays import Part
 from scholarch.datasets.dataset import DataSet
+from scholarch.search.shipping.inputs import seeded_images
 from scholarch.search.student import Student, TrainedWeights
 from scholarch.searchspace.factory import create_space
 from scholarch.supernet.finetune import FinetuneSettings, finetune
@@ -37,7 +38,9 @@ def _of_module(module: nn.Module) -> Student:
 
 
 def _images_of(student: Student, count: int = 3, seed: int = 0) -> Tensor:
-    """Images in [0, 1]."""
+    """Images in [0, 1], token ids or waveforms."""
+    if not isinstance(student.image, tuple):
+        return seeded_images(count, student.image, seed)
     return torch.rand(count, *student.image, generator=torch.Generator().manual_seed(seed))
 
 

@@ -20,6 +20,7 @@ from scholarch.search.shipping.model_file import model_source
 from scholarch.search.shipping.shaped_trace import UntraceableError, traced
 from scholarch.search.student import Student
 from scholarch.searchspace.factory import create_space
+from scholarch.testing.light import SIDES, light_options
 
 SIDE = 8
 SPACES = [row["name"] for row in CATALOGS["spaces"]("*")]
@@ -57,7 +58,10 @@ print(json.dumps({"told": told, "ours": ours, "drawn": drawn}))
 
 def options_of(name: str) -> dict[str, Any]:
     options: dict[str, Any] = {"num_classes": 4, "resolution": 32}
-    if create_space(name).resolution > 32:
+    space = create_space(name)
+    if space.modality != "image":
+        return light_options(name, num_classes=4, resolution=SIDES[space.modality])
+    if space.resolution > 32:
         options["resolution"] = 64
     if name.startswith(_NARROW):
         options["width_mult"] = 0.25

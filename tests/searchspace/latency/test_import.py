@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from scholarch.searchspace.errors import InvalidInputError, UnknownNameError
 from scholarch.searchspace.latency.importing import import_results
 from scholarch.searchspace.latency.load import load_table
 from scholarch.searchspace.latency.manifest import Manifest, read_manifest
-from scholarch.searchspace.latency.pack import pack
 from scholarch.searchspace.latency.table import BlockTable
 from scholarch.searchspace.latency.tools.base import (
     Reading,
@@ -122,12 +122,8 @@ OVERHEAD = {16: (0.3, 1.1), 24: (0.2, 1.2)}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    folder = tmp_path_factory.mktemp("pack")
-    pack(create_space("resnet-cifar-s0"), folder, resolutions=SIDES, networks=4)
-    return folder
+def folder(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(packed, tmp_path_factory.mktemp("pack") / "copy"))
 
 
 @pytest.fixture(scope="module")
