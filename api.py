@@ -142,8 +142,9 @@ def find_student(
         measured = load_data(data)
         _stands_alone(space, None if measured.unlabelled else teacher, proxies, workers, precision)
         if measured.unlabelled:
-            named = teacher if isinstance(teacher, list | tuple) else [teacher]
-            measured = labelled(measured, [load_teacher(one) for one in named if one is not None])
+            given = teacher if isinstance(teacher, list | tuple) else [teacher]
+            answering: list[Any] = [one for one in given if one is not None]
+            measured = labelled(measured, [load_teacher(one) for one in answering])
         trained = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
         for path in tables:
             trained.space.attach(load_table(path, trained.space))

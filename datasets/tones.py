@@ -69,4 +69,5 @@ def _clip(kind: str, time: Wave, rng: np.random.Generator) -> npt.NDArray[np.int
         sound = rng.standard_normal(len(time))
     sound = sound / np.abs(sound).max() + rng.uniform(0.05, 0.3) * rng.standard_normal(len(time))
     loud = rng.uniform(2000.0, 12000.0)
-    return np.clip(loud * sound, -32768.0, 32767.0).astype(np.int16)
+    samples: npt.NDArray[np.int16] = np.clip(loud * sound, -32768.0, 32767.0).astype(np.int16)
+    return samples

@@ -88,8 +88,12 @@ def labels_only(taps: Taps, labels: Tensor, num_classes: int) -> Taps:
         num_classes: K, more than the largest label.
 
     Raises:
-        InvalidInputError: if there are not as many labels as images.
+        InvalidInputError: if there are not as many labels as images, or they are no classes.
     """
+    if labels.is_floating_point():
+        raise InvalidInputError(
+            "labels here are a teacher's vectors, not classes; leave the control 'labels' out"
+        )
     if len(labels) != len(taps.pooled):
         raise InvalidInputError(
             f"{len(labels)} labels for the {len(taps.pooled)} images that the teacher saw"

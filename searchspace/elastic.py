@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -145,8 +145,9 @@ class ElasticNetwork(nn.Module, abc.ABC):
         not work any more.
         """
         for module in self.modules():
-            if module is not self and hasattr(module, "sum_in_place"):
-                module.sum_in_place()
+            start: Callable[[], None] | None = getattr(module, "sum_in_place", None)
+            if module is not self and start is not None:
+                start()
 
 
 def initialise(network: nn.Module, *, seed: int, init: str = "he") -> None:

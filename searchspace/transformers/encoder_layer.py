@@ -63,7 +63,8 @@ def attention(
     out = weights @ v
     if values is not None:
         out = out + relative_values(weights, *values)
-    return out.transpose(1, 2).reshape(b, n, heads * d)
+    found: Tensor = out.transpose(1, 2).reshape(b, n, heads * d)
+    return found
 
 
 class LayerScale(nn.Module):

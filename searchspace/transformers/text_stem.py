@@ -111,7 +111,8 @@ class ElasticTextStem(ElasticStem):
         length = ids.shape[1]
         self.spec.check_length(length)
         words = self.words.look_up(ids, dim, trace)
-        return self.norm(words + self.positions.slice(dim, trace)[:length])
+        out: Tensor = self.norm(words + self.positions.slice(dim, trace)[:length])
+        return out
 
     def mask(self, x: Tensor) -> Tensor:
         return token_ids(x) != self.spec.padding

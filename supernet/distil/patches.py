@@ -86,4 +86,5 @@ def _resized(weight: Tensor, side: int) -> Tensor:
     # What each pixel of a patch becomes, [side², P, P].
     pixels = torch.eye(side * side).to(weight).view(-1, 1, side, side)
     seen = functional.interpolate(pixels, (large, large), mode="bilinear", antialias=True)[:, 0]
-    return torch.einsum("dcab,kab->dck", weight, seen).unflatten(2, (side, side))
+    fitted: Tensor = torch.einsum("dcab,kab->dck", weight, seen).unflatten(2, (side, side))
+    return fitted

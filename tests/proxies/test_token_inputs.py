@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import scholarch
 from scholarch.proxies.batch import Batch
+from scholarch.proxies.controls import labels_only
 from scholarch.proxies.registry import get_proxy, list_proxies
 from scholarch.proxies.scoring import Scorer
 from scholarch.proxies.tap_finder import TapPlan, find_taps
@@ -171,6 +172,12 @@ def test_targets_stand_for_labels() -> None:
         text(labels=torch.zeros(8))
     with pytest.raises(InvalidInputError, match="modality 'smell'"):
         text(modality="smell")
+
+
+def test_a_teacher_of_labels_alone_needs_classes() -> None:
+    taps = scholarch.load_teacher(made(Reader, depth=1)).observe(text())
+    with pytest.raises(InvalidInputError, match="a teacher's vectors, not classes"):
+        labels_only(taps, torch.zeros(8, CLASSES), CLASSES)
 
 
 # ---------------------------------------------------------------------- students
