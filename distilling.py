@@ -33,6 +33,7 @@ from .search.student import Student
 from .searchspace.errors import InvalidInputError
 from .searchspace.files import held
 from .supernet.distil.choose import REFERENCE
+from .supernet.distil.distiller import answers_only
 from .supernet.distil.guides import Guides
 from .supernet.distil.settings import DistilSettings
 from .supernet.folder import admit
@@ -143,8 +144,11 @@ def distil_student(
     _check(pupil, dataset)
     for guide in teachers.values():
         # Before hours are spent: one that does not fit the data says so at two images.
-        look = Guides([guide], dataset, torch.device("cpu"))
-        look.logits(*next(batches(dataset.train, 2)))
+        wordless = guide.num_classes is None and not has_targets(dataset.train.labels)
+        asked_for = distiller == AUTO or not chosen.teaches or answers_only(distiller)
+        look = Guides([guide], dataset, torch.device("cpu"), logits=asked_for)
+        two = next(batches(dataset.train, 2))
+        (look.taps if wordless else look.logits)(*two)
     check_patience(chosen.train, dataset)
     if distiller == AUTO and not len(dataset.val.labels):
         raise InvalidInputError(

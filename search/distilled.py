@@ -22,7 +22,7 @@ from ..supernet.evaluate import BATCH, part_of
 from ..supernet.folder import Kind, read_train
 from ..supernet.loader import LabelledImages, batches, normalise
 from ..supernet.session import LAST
-from ..supernet.task import meter_of
+from ..supernet.task import has_targets, meter_of
 from .student import Student, TrainedWeights
 
 __all__ = [
@@ -137,7 +137,12 @@ def answers_of(network: nn.Module, data: LabelledImages, device: torch.device) -
 def teachers_answers(
     named: Mapping[str, Teacher], data: LabelledImages, device: torch.device
 ) -> dict[str, Answers]:
-    """What each teacher answers, and all together where there are several."""
+    """What each teacher answers, and all together where there are several.
+
+    A teacher of features alone has nothing to say of classes.
+    """
+    if not has_targets(data.train.labels):
+        named = {name: one for name, one in named.items() if one.num_classes is not None}
     found: dict[str, Answers] = {
         name: Guides([teacher], data, device).logits for name, teacher in named.items()
     }

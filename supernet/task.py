@@ -176,6 +176,11 @@ def check_teacher(
     if classes == wanted or (targets and classes is None):
         return
     what = "outputs" if targets else "classes"
+    if classes is None:
+        raise InvalidInputError(
+            f"teacher {name!r} tells no classes apart, data {data_name!r} have {wanted}; take a"
+            " distiller of features, e.g. rkd, minilm or lighthubert, or none for labels alone"
+        )
     hint = "" if targets else "; give a teacher that was trained on these classes"
     raise InvalidInputError(
         f"teacher {name!r} has {classes} {what}, data {data_name!r} has {wanted}{hint}"

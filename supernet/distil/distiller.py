@@ -24,6 +24,7 @@ __all__ = [
     "Shapes",
     "Sides",
     "TokenShapes",
+    "answers_only",
     "reads_of",
     "register_distiller",
 ]
@@ -151,6 +152,11 @@ class Distiller(nn.Module, abc.ABC):
 
 DistillerFactory = Callable[..., Distiller]
 DISTILLERS: Registry[DistillerFactory] = Registry("distiller")
+
+
+def answers_only(name: str) -> bool:
+    """Whether a registered distiller compares logits alone."""
+    return bool(getattr(DISTILLERS[name], "logits_only", False))
 
 
 def reads_of(name: str) -> frozenset[str]:

@@ -37,6 +37,7 @@ class Guides:
         teachers: trained, with a classifier for the data's classes.
         data: images; the test part is not touched.
         device: where.
+        logits: whether a teacher has to have them, of the data's classes.
 
     Raises:
         InvalidInputError: if there is none, or one has other classes, or does not take such
@@ -44,7 +45,12 @@ class Guides:
     """
 
     def __init__(
-        self, teachers: Sequence[Teacher], data: LabelledImages, device: torch.device
+        self,
+        teachers: Sequence[Teacher],
+        data: LabelledImages,
+        device: torch.device,
+        *,
+        logits: bool = True,
     ) -> None:
         if not teachers:
             raise InvalidInputError("no teacher was given; give at least one")
@@ -53,13 +59,14 @@ class Guides:
         #: What taps hold of a Transformer's layers, see ``Distiller.reads``.
         self.reads: frozenset[str] = frozenset()
         for teacher in teachers:
-            check_teacher(
-                teacher.name,
-                teacher.num_classes,
-                data.name,
-                data.num_classes,
-                targets=self._targets,
-            )
+            if logits or teacher.num_classes is not None:
+                check_teacher(
+                    teacher.name,
+                    teacher.num_classes,
+                    data.name,
+                    data.num_classes,
+                    targets=self._targets,
+                )
             teacher.module.to(device)
 
     @property
