@@ -21,6 +21,7 @@ from ..supernet.distil.settings import NO_DISTILLER
 from ..supernet.evaluate import BATCH, part_of
 from ..supernet.folder import Kind, read_train
 from ..supernet.loader import LabelledImages, batches, normalise
+from ..supernet.score import ACCURACY
 from ..supernet.session import LAST
 from ..supernet.task import has_targets, meter_of
 from .student import Student, TrainedWeights
@@ -183,6 +184,7 @@ def distilled_student(
         "distiller": told["distiller"],
         "start": told["start"]["init"],
         "settings": told["settings"],
+        **({"score": told["score"]} if told.get("score", ACCURACY) != ACCURACY else {}),
         "accuracy of the teacher": {
             name: {part: one[part] for part in ("val", "test")}
             for name, one in (told.get("measured") or {}).items()

@@ -20,6 +20,8 @@ from ..searchspace.errors import InvalidInputError, ScholarchError
 from ..supernet.evaluate import Evaluator, accuracy
 from ..supernet.loader import LabelledImages, part_fingerprint
 from ..supernet.pretrained import Supernet
+from ..supernet.score import AGREEMENT
+from ..supernet.task import has_targets
 from .budget import Budget
 from .domain import Domain
 from .find import REFERENCE_SIZE, conduct
@@ -167,6 +169,7 @@ def search_supernet(
             "steps": supernet.about.get("next_step"),
             "mean": list(data.mean),
             "std": list(data.std),
+            **({"score": AGREEMENT} if has_targets(data.train.labels) else {}),
         },
     }
 

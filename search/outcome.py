@@ -164,6 +164,7 @@ class SearchOutcome:
                 "supernet": {**(settings.supernet or {}), "path": told.get("path")},
                 "data": settings.data["name"],
                 "input": {"mean": told.get("mean"), "std": told.get("std")},
+                **({"score": told["score"]} if "score" in told else {}),
             },
         )
 
