@@ -19,9 +19,11 @@ def export_command(
     folder: Annotated[
         Path, typer.Argument(help="Folder of a run, or of a student that was saved.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write; with --format folder, a folder.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write; with --format folder or library, a folder.")
+    ],
     kind: Annotated[
-        str, typer.Option("--format", help="onnx, torch-export, onnx-int8 or folder.")
+        str, typer.Option("--format", help="onnx, torch-export, onnx-int8, folder or library.")
     ] = "onnx",
     data: Annotated[
         str | None,

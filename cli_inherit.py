@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,5 @@ def inherit_command(
         from .console import print_line
 
         print_line(f"{found.path}: {found.space.name} of {found.about['teacher']['name']}")
-        print_line(
-            f"next: scholarch search --supernet {out} --data {spec} --teacher {teacher} --out RUN"
-        )
+        words = ["--supernet", str(out), "--data", spec, "--teacher", teacher, "--out", "RUN"]
+        print_line(f"next: scholarch search {shlex.join(words)}")

@@ -19,6 +19,8 @@ from .search.shipping.timing import latencies
 from .search.student import Student
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .searchspace.files import make_folder, refuse_strangers
+from .searchspace.transformers.encoder import Encoder
+from .teachers.library import save_library
 
 __all__ = ["FORMATS", "Exported", "export_student"]
 
@@ -27,6 +29,7 @@ FORMATS = {
     "torch-export": "one .pt2 file of torch.export, likewise",
     "onnx-int8": "one ONNX file in int8, calibrated on training images",
     "folder": "model.safetensors, config.json, model.py that needs torch alone, a model card",
+    "library": "of a Transformer: a folder that timm or transformers loads, where its shape allows",
 }
 
 
@@ -89,7 +92,7 @@ def export_student(
     Args:
         student: or the folder of a run (what was distilled comes before what was not), or one
             that :meth:`Student.save_pretrained` wrote.
-        out: the file, or for ``folder`` the folder.
+        out: the file, or for ``folder`` and ``library`` the folder.
         kind: one of :data:`FORMATS`; ``onnx`` and ``onnx-int8`` need ``scholarch[onnx]``.
         data: what int8 is calibrated and measured on, as :func:`~scholarch.data.load_data`
             takes it; other formats need none.
@@ -113,8 +116,14 @@ def export_student(
         student = read_student(student_folder(student))
     out = Path(out).expanduser()
     with one_thread():
-        if kind == "folder":
-            return _folder(student, out)
+        if kind in ("folder", "library"):
+            if out.is_file():
+                raise InvalidInputError(
+                    f"{out} is a file; format {kind} wants the name of a folder"
+                )
+            if out.is_dir() and not (out / "config.json").is_file():
+                refuse_strangers(out, "student")
+            return _folder(student, out) if kind == "folder" else _library(student, out)
         if out.is_dir():
             raise InvalidInputError(f"{out} is a folder; name the file to write")
         make_folder(out.parent)
@@ -124,14 +133,22 @@ def export_student(
 
 
 def _folder(student: Student, out: Path) -> Exported:
-    if out.is_file():
-        raise InvalidInputError(f"{out} is a file; format folder wants the name of a folder")
-    if out.is_dir() and not (out / "config.json").is_file():
-        refuse_strangers(out, "student")
     student.save_pretrained(out)
     lacks = () if (out / "model.py").is_file() else ("There is no model.py; README.md says why.",)
     size = (out / "model.safetensors").stat().st_size
     return Exported("folder", out, student, size, notes=(*_state(student), *lacks))
+
+
+def _library(student: Student, out: Path) -> Exported:
+    network = student.module().eval()
+    if not isinstance(network, Encoder):
+        raise InvalidInputError(
+            f"format library is for Transformers, and {student.space.name} has none that timm or"
+            " transformers knows; take folder, whose model.py needs torch alone"
+        )
+    written = save_library(network, out)
+    size = (out / "model.safetensors").stat().st_size
+    return Exported("library", out, student, size, notes=(*_state(student), written))
 
 
 def _float(student: Student, out: Path, kind: str) -> Exported:
