@@ -51,6 +51,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "progressive": ("progressive", {}),
     "compound": ("compound", {}),
     "bestup": ("bestup", {}),
+    "worstup": ("worstup", {}),
     "alpha": ("alpha", {}),
 }
 

@@ -128,7 +128,6 @@ def trained(net: Supernet, arch: Architecture, network: Any, data: DataSet, seed
 
 
 def run(seeds: int) -> None:
-    torch.set_num_threads(1)
     teacher = scholarch.load_teacher("minilm-l6")
     data = data_of(teacher)
     net = scholarch.inherit_supernet(teacher=teacher, data=data)
@@ -216,6 +215,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     run(given.seeds) if given.what == "run" else table()
 
 
