@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from .datasets.arrays import Part, as_part
 from .datasets.cache import cache_folder
-from .datasets.dataset import ITEMS, DataSet, make_dataset
+from .datasets.dataset import DataSet, make_dataset
 from .datasets.debian import load_fashion_mnist
 from .datasets.detect import read_data_folder
 from .datasets.digits import load_digits
@@ -22,6 +22,7 @@ from .datasets.tones import load_tones
 from .proxies.batch import Batch
 from .proxies.teacher import Teacher
 from .searchspace.errors import InvalidInputError, UnknownNameError
+from .searchspace.modality import ITEMS
 from .searchspace.registry import Registry
 from .supernet.targets import with_targets
 from .supernet.task import task_of

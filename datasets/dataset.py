@@ -12,13 +12,10 @@ import torch
 
 from ..proxies.batch import Batch
 from ..searchspace.errors import InvalidInputError
-from ..searchspace.modality import size_text
+from ..searchspace.modality import ITEMS, size_text
 from .arrays import Part, empty_part
 
-__all__ = ["ITEMS", "TEST_FRACTION", "DataSet", "make_dataset"]
-
-#: What a data set holds, by modality.
-ITEMS = {"image": "images", "text": "sentences", "sound": "clips"}
+__all__ = ["TEST_FRACTION", "DataSet", "make_dataset"]
 
 #: Share of the images that is split off for testing where there is no test part.
 TEST_FRACTION = 0.1

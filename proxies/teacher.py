@@ -171,9 +171,20 @@ class Teacher:
         """Number of trainable parameters, were they not frozen."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
-    @cached_property
+    @property
     def macs(self) -> int | None:
         """Multiply-accumulates for one input of ``input_shape``; ``None`` if not countable."""
+        return self._macs
+
+    def macs_at(self, resolution: int) -> int | None:
+        """Of text and sound of so many tokens or samples; of images :attr:`macs`."""
+        if self.modality == "image" or resolution == self.input_shape[-1]:
+            return self._macs
+        channels, height, _ = self.input_shape
+        return replace(self, input_shape=(channels, height, resolution))._macs
+
+    @cached_property
+    def _macs(self) -> int | None:
         counter = FlopCounterMode(display=False)
         try:
             # Two images, because batch norm by the batch wants more than one value.

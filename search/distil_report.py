@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import InvalidInputError
+from ..searchspace.modality import ITEMS
 from ..supernet.distil.settings import NO_DISTILLER
 from ..supernet.folder import CURVES, read_train
 from ..supernet.score import ACCURACY
@@ -119,6 +120,10 @@ def _view(folder: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _items(told: Mapping[str, Any]) -> str:
+    return ITEMS[told["data"].get("modality", "image")]
+
+
 def _lead(told: Mapping[str, Any]) -> str:
     """How the student was trained, in two sentences."""
     teachers = ", ".join(told["teachers"])
@@ -130,8 +135,8 @@ def _lead(told: Mapping[str, Any]) -> str:
     parts = told["parts"]
     chosen = "; its weights are those that were best on the validation part" if parts["val"] else ""
     read = (
-        f" The test part’s {parts['test']:,} images were read once, at the end, and nothing was"
-        " chosen by them."
+        f" The test part’s {parts['test']:,} {_items(told)} were read once, at the end, and"
+        " nothing was chosen by them."
         if parts["test"]
         else ""
     )
@@ -234,7 +239,7 @@ def _pairs(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         "seconds of training": f"{told['seconds']:.0f}",
         "threads": told.get("threads", _DASH),
         "host": ", ".join(str(value) for value in told.get("host", {}).values()),
-        "data": f"{told['data']['name']}, {told['data']['train']:,} training images",
+        "data": f"{told['data']['name']}, {told['data']['train']:,} training {_items(told)}",
     }
     return [(label, str(value)) for label, value in rows.items()]
 

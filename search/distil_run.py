@@ -254,7 +254,7 @@ class Distillation:
         if measured is None:
             told["measured"] = {
                 name: {
-                    **_teacher_costs(task.teachers, name),
+                    **_teacher_costs(task.teachers, name, task.data.resolution),
                     "val": val.get(f"teacher {name}"),
                     "test": test.get(f"teacher {name}"),
                 }
@@ -282,10 +282,12 @@ def _notes(task: Task, told: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _teacher_costs(teachers: Mapping[str, Teacher], name: str) -> dict[str, float | None]:
+def _teacher_costs(
+    teachers: Mapping[str, Teacher], name: str, resolution: int
+) -> dict[str, float | None]:
     """Of one teacher, or of all together."""
     chosen = [teachers[name]] if name in teachers else list(teachers.values())
-    macs = [one.macs for one in chosen]
+    macs = [one.macs_at(resolution) for one in chosen]
     return {
         "params": float(sum(one.params for one in chosen)),
         "macs": None if None in macs else float(sum(one or 0 for one in macs)),

@@ -55,6 +55,8 @@ class ReportData:
             error and whether it is over its bound, as texts.
         supernet: label -> value, where candidates were measured with a supernet's weights.
         accuracies: rows of the front there: notation, predicted, validation and test accuracy.
+        measure: what they are, ``"accuracy"`` or ``"agreement"``.
+        items: what inputs are called.
         test_images: on which the last were measured; 0: the test part was not read.
         predictor: what is known of the predictor that was searched on; empty without one.
         distilled: what is shown of the pick's distillation; empty where there is none.
@@ -76,6 +78,8 @@ class ReportData:
     measured: list[dict[str, Any]] = field(default_factory=list)
     supernet: dict[str, str] = field(default_factory=dict)
     accuracies: list[dict[str, Any]] = field(default_factory=list)
+    measure: str = "accuracy"
+    items: str = "images"
     test_images: int = 0
     predictor: dict[str, Any] = field(default_factory=dict)
     distilled: dict[str, Any] = field(default_factory=dict)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..searchspace.errors import ScholarchError
+from ..searchspace.modality import ITEMS
+from ..supernet.score import ACCURACY
 from .distil_report import DISTIL, distil_view, notes_beside
 from .outcome import Candidate, SearchOutcome
 from .predicted import PREDICTED
@@ -43,6 +45,7 @@ def report_data(result: SearchOutcome) -> ReportData:
         measured=_measured(result),
         distilled=distilled,
         calibrated=_calibrated(result.info.get("calibration") or {}),
+        items=_items(result),
         **_trained(result),
     )
 
@@ -69,8 +72,9 @@ def _trained(result: SearchOutcome) -> dict[str, Any]:
         "weights": settings.supernet["fingerprint"],
         "schedule": told.get("schedule") or "\N{EN DASH}",
         "steps": f"{told['steps']:,}" if told.get("steps") is not None else "\N{EN DASH}",
-        "calibration": f"{settings.supernet['calibration']:,} training images",
+        "calibration": f"{settings.supernet['calibration']:,} training {_items(result)}",
     }
+    score = str(told.get("score", ACCURACY))
     rows = [
         {
             "text": candidate.arch.text,
@@ -78,17 +82,26 @@ def _trained(result: SearchOutcome) -> dict[str, Any]:
             "picked": candidate is result.pick,
             "costs": [(n, cost_value(n, candidate.costs[n])) for n in result.objectives],
             "predicted": percent(candidate.scores.get(PREDICTED, math.nan)),
-            "val": percent(candidate.score),
-            "test": percent(tested.get(candidate.arch.key, math.nan)),
+            "val": _shown(candidate.score, score),
+            "test": _shown(tested.get(candidate.arch.key, math.nan), score),
         }
         for candidate in result.front
     ]
     return {
         "supernet": about,
         "accuracies": rows,
+        "measure": score,
         "test_images": int(info.get("test", {}).get("images", 0)),
         "predictor": _predictor(info.get("predictor") or {}),
     }
+
+
+def _items(result: SearchOutcome) -> str:
+    return ITEMS[result.space.modality]
+
+
+def _shown(value: float, score: str) -> str:
+    return percent(value) if score == ACCURACY else decimal(value, 3)
 
 
 def _predictor(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def _run(result: SearchOutcome) -> dict[str, str]:
     rows = {
         "space": f"{settings.space['name']} ({result.space.size:,} architectures)",
         "data": f"{settings.data['name']}, {settings.data['size']:,}"
-        f" {'training' if settings.supernet is None else 'validation'} images",
+        f" {'training' if settings.supernet is None else 'validation'} {_items(result)}",
         "score": score,
         "searcher": settings.searcher,
         "evaluations": f"{len(result.candidates):,}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MODALITIES", "PLURALS", "SAMPLE_RATE", "UNITS", "size_text"]
+__all__ = ["ITEMS", "MODALITIES", "PLURALS", "SAMPLE_RATE", "UNITS", "size_text"]
 
 MODALITIES = ("image", "text", "sound")
 """What the input of a space, a teacher or a data set is."""
@@ -12,6 +12,9 @@ UNITS = {"image": "pixels", "text": "tokens", "sound": "samples"}
 
 PLURALS = {"image": "images", "text": "text", "sound": "sound"}
 """What many such inputs are called."""
+
+ITEMS = {"image": "images", "text": "sentences", "sound": "clips"}
+"""What a data set's inputs are called where they are counted."""
 
 SAMPLE_RATE = 16_000
 """Samples of sound a second."""
