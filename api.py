@@ -29,6 +29,7 @@ from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
 from .supernet.targets import answered
+from .supernet.vocabulary import check_vocabulary
 from .supernet.task import task_of
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
@@ -211,6 +212,8 @@ def find_student(
             f"space_options = {dict(space_options)} with a space that is made already; give its"
             " name, or make it with them"
         )
+    if dataset is not None:
+        check_vocabulary(dataset, space.vocabulary, f"space {space.name!r}")
     for path in tables:
         space.attach(load_table(path, space))
     options["calibrate"] = (str(calibrate), "None")
