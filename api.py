@@ -29,8 +29,8 @@ from .searchspace.latency import load_table
 from .searchspace.space import SearchSpace
 from .supernet.pretrained import Supernet, load_supernet
 from .supernet.targets import answered
-from .supernet.vocabulary import check_vocabulary
 from .supernet.task import task_of
+from .supernet.vocabulary import check_vocabulary
 from .teacher import load_teacher
 from .teachers.bundled import BUNDLED
 
