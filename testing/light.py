@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scholarch.proxies.batch import Batch
-from scholarch.proxies.taps import Taps
-from scholarch.searchspace.factory import create_space
-from scholarch.searchspace.space import SearchSpace
-from scholarch.searchspace.trace import Trace
+from ..proxies.batch import Batch
+from ..proxies.taps import Taps
+from ..searchspace.factory import create_space
+from ..searchspace.space import SearchSpace
+from ..searchspace.trace import Trace
 
 __all__ = [
     "LIGHT",

@@ -226,7 +226,7 @@ def test_teachers_of_every_kind(kind: str, batch: Batch) -> None:
 def test_needs_that_are_not_met(batch: Batch) -> None:
     space = scholarch.create_space(S0)
     archs = space.sample(2)
-    refused = pytest.raises(scholarch.InvalidInputError, match="need a batch of images")
+    refused = pytest.raises(scholarch.InvalidInputError, match="need a batch of inputs")
     with refused:
         scholarch.score(space, archs, proxies=["naswot"])
     with pytest.raises(scholarch.InvalidInputError, match="need a teacher"):

@@ -103,7 +103,8 @@ def test_dependencies_are_what_is_imported() -> None:
         return {modules_of.get(name, name.replace("-", "_")) for name in names}
 
     needed = modules(PROJECT["project"]["dependencies"])
-    optional = modules(PROJECT["project"]["optional-dependencies"]["onnx"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    optional = modules([*extras["onnx"], *extras["speech"], *extras["text"]])
     assert imported - optional <= needed
     assert needed <= imported, "a dependency that nothing imports"
 

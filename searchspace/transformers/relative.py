@@ -8,7 +8,6 @@ at a largest distance; the class token has a vector of its own. All heads share 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,42 +18,45 @@ from .elastic import ElasticEmbedding
 __all__ = ["ElasticRelativePositions", "RelativePositions", "relative_scores", "relative_values"]
 
 
-@lru_cache(maxsize=16)
-def _distances(tokens: int, most: int) -> tuple[Tensor, Tensor]:
-    """Rows of the two tables for each pair of tokens, int64 ``[N, N]`` each; 0: the class token."""
-    side = math.isqrt(tokens - 1)
-    if side * side != tokens - 1:
-        raise ValueError(f"{tokens} tokens are no square grid and a class token")
-    place = torch.arange(side * side)
-    found = []
-    for at in (place // side, place % side):
-        between = (at[None, :] - at[:, None]).clamp(-most, most) + most + 1
-        table = torch.zeros(tokens, tokens, dtype=torch.int64)
-        table[1:, 1:] = between
-        found.append(table)
-    return found[0], found[1]
+def _offsets(side: int, most: int) -> list[int]:
+    """The table's row for each pair of a grid's rows, pair after pair; 0 is the class token's."""
+    return [max(-most, min(most, b - a)) + most + 1 for a in range(side) for b in range(side)]
 
 
 def _vectors(rows: Tensor, columns: Tensor, tokens: int) -> Tensor:
-    """The vector of each pair of tokens, ``[N, N, d]``."""
-    down, across = _distances(tokens, (len(rows) - 2) // 2)
-    return rows[down.to(rows.device)] + columns[across.to(rows.device)]
+    """The vector of each pair of tokens, ``[N, N, d]``.
+
+    Put together of numbers and views alone: constant tensors have no place in a traced network.
+    """
+    side = math.isqrt(tokens - 1)
+    if side * side != tokens - 1:
+        raise ValueError(f"{tokens} tokens are no square grid and a class token")
+    most, d = (len(rows) - 2) // 2, rows.shape[1]
+    offsets = _offsets(side, most)
+    down, across = (table[offsets].view(side, side, d) for table in (rows, columns))
+    grid = down[:, None, :, None] + across[None, :, None, :]
+    patches = grid.reshape(side * side, side * side, d)
+    token = rows[0] + columns[0]
+    beside = torch.cat([token.expand(side * side, 1, d), patches], dim=1)
+    return torch.cat([token.expand(1, tokens, d), beside], dim=0)
 
 
 def relative_scores(q: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """What a query has with the position of each key, ``[B, H, N, d]`` → ``[B, H, N, N]``."""
-    b, h, n, d = q.shape
+    h, n = q.shape[1:3]
     table = _vectors(rows, columns, n)
-    flat = q.permute(2, 0, 1, 3).reshape(n, b * h, d)
-    return (flat @ table.transpose(1, 2)).view(n, b, h, n).permute(1, 2, 0, 3)
+    flat = q.permute(2, 0, 1, 3).flatten(1, 2)  # [N, B·H, d]
+    found: Tensor = (flat @ table.transpose(1, 2)).unflatten(1, (-1, h)).permute(1, 2, 0, 3)
+    return found
 
 
 def relative_values(weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The positions that a query attends to, ``[B, H, N, N]`` → ``[B, H, N, d]``."""
-    b, h, n, _ = weights.shape
+    h, n = weights.shape[1:3]
     table = _vectors(rows, columns, n)
-    flat = weights.permute(2, 0, 1, 3).reshape(n, b * h, n)
-    return (flat @ table).view(n, b, h, -1).permute(1, 2, 0, 3)
+    flat = weights.permute(2, 0, 1, 3).flatten(1, 2)  # [N, B·H, N]
+    found: Tensor = (flat @ table).unflatten(1, (-1, h)).permute(1, 2, 0, 3)
+    return found
 
 
 class RelativePositions(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from scholarch.proxies.batch import Batch
 from scholarch.proxies.scoring import Scorer
-from scholarch.searchspace.elastic import EMBEDDING_STD, ElasticNetwork
+from scholarch.searchspace.elastic import EMBEDDING_STD, ElasticNetwork, Trace
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.space import SearchSpace
@@ -340,8 +340,8 @@ def test_the_classifier_sees_what_the_released_code_shows_it() -> None:
     """AutoFormer's the mean over the patches, without the class token; PiT's the class token."""
     autoformer, pit = (create_space(name, width_mult=0.25).supernet() for name in NAMES)
     x = torch.randn(2, 8, 1, 5, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(autoformer.pool(x), x[:, :, 0, 1:].mean(dim=2))
-    assert torch.equal(pit.pool(x), x[:, :, 0, 0])
+    assert torch.allclose(autoformer.pool(x, Trace()), x[:, :, 0, 1:].mean(dim=2))
+    assert torch.equal(pit.pool(x, Trace()), x[:, :, 0, 0])
 
 
 @both

@@ -90,10 +90,10 @@ def test_losses_are_taken_in_float32(
     data: DataSet, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those from labels and those from the largest network's answers."""
-    from scholarch.supernet import losses, objective
+    from scholarch.supernet import losses, task
 
     seen: list[torch.dtype] = []
-    entropy = objective.cross_entropy
+    entropy = task.cross_entropy
     runner = _trainer(data, "bfloat16", device)
     name = runner.schedule.divergence
     divergence = losses.DIVERGENCES[name]
@@ -106,7 +106,7 @@ def test_losses_are_taken_in_float32(
         seen.extend((student.dtype, teacher.dtype))
         return divergence(student, teacher, temperature)
 
-    monkeypatch.setattr(objective, "cross_entropy", from_labels)
+    monkeypatch.setattr(task, "cross_entropy", from_labels)
     monkeypatch.setitem(losses.DIVERGENCES, name, from_teacher)
     runner.step()
     assert len(seen) == 1 + 3 * 2

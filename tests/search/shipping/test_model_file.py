@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scholarch.catalog import CATALOGS
-from scholarch.search.shipping.model_file import model_source
+from scholarch.search.shipping.model_file import CONSTANTS, model_source
 from scholarch.search.shipping.shaped_trace import UntraceableError, traced
 from scholarch.search.student import Student
 from scholarch.searchspace.factory import create_space
@@ -226,7 +226,6 @@ class Hidden(nn.Module):
         (Counting(), "computes something else"),
         (Foreign(), "fft"),
         (ByBatch(), "batch is part of a number"),
-        (Hidden(), "not in the state dict"),
     ],
 )
 def test_what_cannot_be_written_is_told(
@@ -239,6 +238,14 @@ def test_what_cannot_be_written_is_told(
     of_module(module).save_pretrained(tmp_path)
     assert not (tmp_path / "model.py").exists()
     assert f"There is no `model.py`: {error.value}" in (tmp_path / "README.md").read_text()
+
+
+def test_what_the_state_dict_leaves_out_lies_beside(
+    tmp_path: Path, of_module: Callable[[nn.Module], Student]
+) -> None:
+    of_module(Hidden()).save_pretrained(tmp_path)
+    assert (tmp_path / "model.py").is_file()
+    assert load_file(tmp_path / CONSTANTS)["table"].tolist() == [1.0]
 
 
 def test_the_traced_network_is_left_as_it_was(make_student: Make) -> None:
