@@ -51,7 +51,8 @@ def import_transformers() -> ModuleType:
         raise InvalidInputError(
             "transformers is not installed; pip install 'scholarch[text]'"
         ) from error
-    return transformers
+    found: ModuleType = transformers
+    return found
 
 
 def _mend_torchvision() -> None:
