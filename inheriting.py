@@ -85,8 +85,6 @@ def inherit_supernet(
     network = _elastic(made, seed)
     found = arrange(network, encoder, batch.normalised, how)
     made = _keeping(made, found.keep)
-    kept = _elastic(made, seed)
-    kept.load_state_dict(network.state_dict())
     about: dict[str, Any] = {
         "settings": {"schedule": f"inherited, {how}", "seed": seed},
         "data": {
@@ -106,12 +104,12 @@ def inherit_supernet(
         folder = Path(out).expanduser()
         make_folder(folder)
         path = folder / FILE
-        write_supernet(made, kept, path, about)
+        write_supernet(made, network, path, about)
     if announce is not None:
         where = "" if path is None else f", in {path}"
         head = "" if found.head else "; its classifier is new, the teacher has none that fits"
         announce(f"{made.name} from {guide.name}, {how}{head}{where}")
-    return Supernet(made, kept.eval(), about, path)
+    return Supernet(made, network.eval(), about, path)
 
 
 def _elastic(space: SearchSpace, seed: int) -> ElasticEncoder:

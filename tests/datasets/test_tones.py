@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scholarch.data import load_data
+from scholarch.data import data_spec, load_data
 from scholarch.searchspace.errors import InvalidInputError
 from scholarch.searchspace.inputs import waveform
 
@@ -31,3 +31,9 @@ def test_tones_are_sound_of_six_kinds() -> None:
 def test_lengths_out_of_range_are_refused(seconds: str) -> None:
     with pytest.raises(InvalidInputError, match=r"need \.1 to 10"):
         load_data(f"tones?seconds={seconds}")
+
+
+def test_a_length_of_nothing_is_said_not_left_out() -> None:
+    assert data_spec("tones", seconds=0.0) == "tones?seconds=0.0"
+    with pytest.raises(InvalidInputError, match=r"need \.1 to 10"):
+        load_data(data_spec("tones", seconds=0.0))
