@@ -74,6 +74,8 @@ def inherit_supernet(
             " layout"
         )
     dataset = labelled(load_data(data), [guide])
+    batch = dataset.batch(min(inputs, len(dataset.train.labels)), seed)
+    batch.check_modality(f"teacher {guide.name!r}", guide.modality)
     given = {
         "num_classes": dataset.num_classes,
         "resolution": dataset.resolution,
@@ -81,7 +83,6 @@ def inherit_supernet(
     }
     made = space_of_data(space, given, guide, space_options)
     encoder = _fitted(encoder, guide, made, dataset)
-    batch = dataset.batch(min(inputs, len(dataset.train.labels)), seed)
     network = _elastic(made, seed)
     found = arrange(network, encoder, batch.normalised, how)
     made = _keeping(made, found.keep)

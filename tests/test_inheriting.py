@@ -103,6 +103,7 @@ def test_a_space_is_made_from_a_transformer(data: DataSet) -> None:
     ("options", "words"),
     [
         ({"teacher": "resnet14-digits"}, "resnet14-digits.*is no Transformer"),
+        ({"data": "tones"}, "takes images, data 'tones' is sound"),
         ({"how": "best"}, "how = 'best'; need one of importance"),
         ({"space": "resnet-cifar-s0"}, "none of encoders"),
         (
