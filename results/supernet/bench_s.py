@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import fcntl
 import io
 import itertools
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ HERE = Path(__file__).resolve().parent
 SIDE = 16
 TRAIN, VAL, TEST = 10_000, 1_000, 4_000
 MACS = 6e11
+#: Marks of the runs this process is at, see ``claimed``.
+HELD: list[TextIO] = []
 
 #: Chosen on CIFAR-10: at so few steps augmentation and large batches cost every method points.
 SHARED = {"batch_size": 32, "lr": 0.1, "augment": "none"}
@@ -205,11 +209,15 @@ def claimed(runs: Path, data: str, method: str, seed: int) -> bool:
             line = json.loads(text)
             if (line["data"], line["method"], line["seed"]) == (data, method, seed):
                 return True
-    mark = Path("/tmp") / f"bench_s-{runs.stem}-{data}-{method}-{seed}.lock"
+    # Held until the process ends, however it ends: a mark that is a file alone outlives a kill.
+    mark = Path(tempfile.gettempdir()) / f"bench_s-{runs.stem}-{data}-{method}-{seed}.lock"
+    stream = mark.open("a")
     try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
         return True
+    HELD.append(stream)
     return False
 
 

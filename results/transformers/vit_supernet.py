@@ -1,6 +1,7 @@
 """A supernet of Vision Transformers against the same five networks trained alone.
 
-    python results/transformers/vit_supernet.py run [--seeds 1]
+    python results/transformers/vit_supernet.py run [--seeds 3]
+    python results/transformers/vit_supernet.py run --seeds 1 --epochs 10 --schedules delayed
     python results/transformers/vit_supernet.py table
 
 ``autoformer-tiny`` at ``width_mult=.25`` with patches of 4 on bench-S' Fashion-MNIST: 10,000
@@ -37,7 +38,7 @@ from scholarch.supernet.evaluate import Evaluator
 FILE = Path(__file__).resolve().parent / "vit_supernet.jsonl"
 SCHEDULES = ("sandwich", "delayed")
 RECIPE: dict[str, Any] = {
-    "epochs": 3.0, "batch_size": 64, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05,
+    "batch_size": 64, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05,
     "augment": "none", "evaluations": 0, "smoothing": 0.0, "lr_warmup": 0.1,
 }  # fmt: skip
 
@@ -59,13 +60,13 @@ def networks(space: SearchSpace) -> dict[str, Architecture]:
     return found | {"largest": largest(space)}
 
 
-def run(seeds: int) -> None:
+def run(seeds: int, epochs: float, schedules: list[str]) -> None:
     data, space = bench_s.fashion_mnist(), space_of()
     archs = networks(space)
     done = [json.loads(t) for t in FILE.read_text().splitlines()] if FILE.exists() else []
     for seed in range(seeds):
-        for how in (*SCHEDULES, *archs):
-            if any((x["how"], x["seed"]) == (how, seed) for x in done):
+        for how in (*schedules, *archs):
+            if any((x["how"], x["seed"], x["epochs"]) == (how, seed, epochs) for x in done):
                 continue
             began = time.process_time()
             only = archs if how in SCHEDULES else {how: archs[how]}
@@ -78,13 +79,14 @@ def run(seeds: int) -> None:
                 }
                 where, schedule = narrow(space, left), "largest"
             trained = scholarch.train_supernet(
-                space=where, data=data, schedule=schedule, seed=seed, **RECIPE
+                space=where, data=data, schedule=schedule, seed=seed, epochs=epochs, **RECIPE
             )
             seconds = time.process_time() - began
             judge = Evaluator(trained.network, data)
             line = {
                 "how": how,
                 "seed": seed,
+                "epochs": epochs,
                 "test": {
                     name: judge.accuracy(arch if how in SCHEDULES else largest(where), "test")
                     for name, arch in only.items()
@@ -96,38 +98,52 @@ def run(seeds: int) -> None:
             print(line, flush=True)
 
 
-def table() -> None:
-    lines = [json.loads(t) for t in FILE.read_text().splitlines()]
+def table(epochs: float) -> None:
+    every = [json.loads(t) for t in FILE.read_text().splitlines()]
+    lines = [x for x in every if x["epochs"] == epochs]
+    schedules = [how for how in SCHEDULES if any(x["how"] == how for x in lines)]
     space = space_of()
     rows = []
     for name, arch in networks(space).items():
-        seeds = sorted({x["seed"] for x in lines if x["how"] == name})
-        alone = [next(x for x in lines if (x["how"], x["seed"]) == (name, s)) for s in seeds]
-        a = 100 * np.array([x["test"][name] for x in alone])
+        alone = {x["seed"]: 100 * x["test"][name] for x in lines if x["how"] == name}
         row = {
             "network": name,
             "MMACs": f"{space.cost([arch])['macs'][0] / 1e6:.2f}",
-            "alone": ", ".join(f"{x:.1f}" for x in a),
+            "alone": spread(list(alone.values())),
         }
-        for how in SCHEDULES:
-            found = [x for x in lines if x["how"] == how and x["seed"] in seeds]
-            b = 100 * np.array([x["test"][name] for x in found])
-            row[how] = ", ".join(f"{x:.1f}" for x in b)
-            row[f"alone − {how}"] = f"{(a[: len(b)] - b).mean():+.1f}" if len(b) else ""
-        row["CPU s alone"] = f"{np.mean([x['seconds'] for x in alone]):.0f}"
+        for how in schedules:
+            shared = {x["seed"]: 100 * x["test"][name] for x in lines if x["how"] == how}
+            row[how] = spread(list(shared.values()))
+            row[f"alone − {how}"] = spread([alone[s] - shared[s] for s in alone], "+")
+        spent = [x["seconds"] for x in lines if x["how"] == name]
+        row["CPU s alone"] = f"{np.mean(spent):.0f}"
         rows.append(row)
-    once = {how: [x["seconds"] for x in lines if x["how"] == how] for how in SCHEDULES}
-    spent = ", ".join(f"{how} {np.mean(x):.0f}" for how, x in once.items() if x)
-    print(markdown_table(rows), f"\n\nCPU s of a supernet: {spent}. {machine()}")
+    once = {how: [x["seconds"] for x in lines if x["how"] == how] for how in schedules}
+    told = ", ".join(f"{how} {np.mean(x):.0f}" for how, x in once.items())
+    seeds = len({x["seed"] for x in lines})
+    print(
+        markdown_table(rows), f"\n\n{epochs:g} epochs, seeds: {seeds}. CPU s of a supernet:", told
+    )
+    print(machine())
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    found = f"{np.mean(values):{sign}.1f}"
+    return found if len(values) < 2 else f"{found} ± {np.std(values, ddof=1):.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    run(given.seeds) if given.what == "run" else table()
+    if given.what == "table":
+        table(given.epochs)
+    else:
+        run(given.seeds, given.epochs, given.schedules)
 
 
 if __name__ == "__main__":
