@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from ...proxies.taps import Taps
+from ...searchspace.errors import InvalidInputError
 from ...searchspace.registry import Registry
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Sides",
     "TokenShapes",
     "answers_only",
+    "check_labels",
     "reads_of",
     "register_distiller",
 ]
@@ -123,6 +125,10 @@ class Distiller(nn.Module, abc.ABC):
     #: several teachers, and no map of either network is recorded.
     logits_only: ClassVar[bool] = False
 
+    #: Whether logits are taken for classes', or labels for their numbers: then it has nothing to
+    #: learn of embeddings.
+    of_classes: ClassVar[bool] = False
+
     #: What it reads of the layers of Transformers, of ``"tokens"`` and ``"qkv"``: then both
     #: networks have to be some, and :attr:`Taps.tokens` holds it.
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -166,6 +172,20 @@ def reads_of(name: str) -> frozenset[str]:
         UnknownNameError: if no distiller has that name.
     """
     return getattr(DISTILLERS[name], "reads", frozenset())
+
+
+def check_labels(name: str, data_name: str) -> None:
+    """Refuse a registered distiller of classes where labels are embeddings.
+
+    Raises:
+        UnknownNameError: if no distiller has that name.
+        InvalidInputError: if it is one.
+    """
+    if getattr(DISTILLERS[name], "of_classes", False):
+        raise InvalidInputError(
+            f"distiller {name!r} learns of classes, and the labels of {data_name!r} are a teacher's"
+            " embeddings; take cosine, rkd, minilm or lighthubert, or none, which learns them"
+        )
 
 
 def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]]:

@@ -27,7 +27,15 @@ from ..solo import SoloNetwork
 from ..task import has_targets, label_loss
 from ..trainer import Trainer
 from ..world import World
-from .distiller import Distiller, Pair, Shapes, Sides, answers_only, reads_of
+from .distiller import (
+    Distiller,
+    Pair,
+    Shapes,
+    Sides,
+    answers_only,
+    check_labels,
+    reads_of,
+)
 from .factory import create_distiller
 from .guides import SOFT_LABELS, Guides
 from .settings import DistilSettings
@@ -104,6 +112,8 @@ class StudentTrainer(Trainer):
         self._soft: Tensor | None = None
         extra = 0.0
         if settings.teaches:
+            if has_targets(data.train.labels):
+                check_labels(settings.distiller, data.name)
             self.guides = Guides(teachers, data, device, logits=answers_only(settings.distiller))
             self._admit_student(network, data)
             keeps = self._make_distiller(network, data, settings)

@@ -30,6 +30,7 @@ class Alpha(Distiller):
     """
 
     logits_only = True
+    of_classes = True
     labels = 0.0
 
     def __init__(

@@ -29,6 +29,7 @@ class DIST(Distiller):
     """
 
     logits_only = True
+    of_classes = True
 
     def __init__(
         self,

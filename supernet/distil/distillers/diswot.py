@@ -41,6 +41,8 @@ class DisWOT(Distiller):
         relation: of ‖ΔÂ‖/b².
     """
 
+    of_classes = True
+
     def __init__(
         self,
         sides: Sides,

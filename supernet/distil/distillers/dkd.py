@@ -31,6 +31,7 @@ class DKD(Distiller):
     """
 
     logits_only = True
+    of_classes = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class KD(Distiller):
     """
 
     logits_only = True
+    of_classes = True
     labels = 0.1
 
     def __init__(self, sides: Sides, *, temperature: float = 4.0, weight: float = 0.9) -> None:

@@ -47,6 +47,7 @@ class LELP(Distiller):
     """
 
     labels = 0.0
+    of_classes = True
     zero_at_teacher = False
     directions: Tensor
     centres: Tensor

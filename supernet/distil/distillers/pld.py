@@ -31,6 +31,7 @@ class PLD(Distiller):
     """
 
     logits_only = True
+    of_classes = True
     labels = 0.0
     zero_at_teacher = False
 

@@ -34,6 +34,7 @@ class Soft(Distiller):
     """
 
     logits_only = True
+    of_classes = True
     labels = 0.0
 
     def __init__(
