@@ -1,11 +1,13 @@
 """What slicing costs: the elastic forward pass against a static network of the same shape.
 
     python results/transformers/speed.py [--repeats 30]
+    python results/transformers/speed.py --times 8 --networks smallest 'a random one' \\
+        --spaces vit-from-teacher bert-from-teacher whisper-from-teacher
 
 CPU seconds of one thread, the two passes of a repeat one after the other in turns; the ratio is
 the median over repeats of elastic / static. Inputs: 8 images of 64 px (patches of 8), 8 texts of
-64 tokens, 4 sounds of one second. Evaluation mode, no gradients; then training mode, forward and
-backward.
+64 tokens, 4 sounds of one second, or ``--times`` as many. Evaluation mode, no gradients; then
+training mode, forward and backward.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from scholarch.searchspace.factory import create_space
 from scholarch.searchspace.space import SearchSpace
 
 MODES = ("forward", "forward and backward")
+NETWORKS = ("smallest", "largest", "a random one")
 
 SPACES: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("autoformer-tiny", 8, {"resolution": 64, "patch_size": 8}),
@@ -95,15 +98,21 @@ def compare(space: SearchSpace, arch: Architecture, batch: int, repeats: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--times", type=int, default=1, help="as many inputs a batch")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--spaces", nargs="+", default=[name for name, *_ in SPACES])
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for name, batch, options in SPACES:
+        if name not in given.spaces:
+            continue
         space = create_space(name, **options)
         archs = {"smallest": smallest(space), "largest": largest(space)}
         archs["a random one"] = space.sample(1, seed=1)[0]
-        for what, arch in archs.items():
-            line = {"space": name, "network": what} | compare(space, arch, batch, given.repeats)
+        for what in given.networks:
+            measured = compare(space, archs[what], given.times * batch, given.repeats)
+            line = {"space": name, "network": what} | measured
             rows.append(line)
             print(line, file=sys.stderr, flush=True)
     print(markdown_table(rows), f"\n\n{machine()}")
