@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from scholarch.datasets.dataset import DataSet
 from scholarch.scoring import score
 from scholarch.searchspace.architecture import Architecture
 from scholarch.supernet.evaluate import accuracy
@@ -92,13 +93,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--macs", type=float, default=bench_s.MACS, help="of the supernet's run")
     parser.add_argument("--networks", type=int, default=NETWORKS, help="of seed 0; 5 at least")
+    parser.add_argument("--data", choices=sorted(bench_s.DATA), default="fashion-mnist")
     parser.add_argument("--runs", type=Path, default=RUNS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "table":
         print(table([json.loads(text) for text in given.runs.read_text().splitlines()]))
         return
-    data = bench_s.fashion_mnist()
+    data = bench_s.DATA[given.data]()
     for seed in range(given.seeds):
         trainer = bench_s.trainer_of(data, "delayed", seed, macs=given.macs)
         archs = architectures(trainer)
@@ -126,7 +128,7 @@ def main() -> None:
                     trained=trained,
                 )
             if seed == 0:
-                scores(given.runs, trainer, archs)
+                scores(given.runs, trainer, archs, data)
             continue
         for arch in archs[: given.networks if seed == 0 else FIVE]:
             if done(given.runs, "alone", seed, arch.text):
@@ -136,10 +138,10 @@ def main() -> None:
             keep(given.runs, "alone", seed, arch, test, seconds=time.process_time() - began)
 
 
-def scores(runs: Path, trainer: Trainer, archs: list[Architecture]) -> None:
+def scores(runs: Path, trainer: Trainer, archs: list[Architecture], data: DataSet) -> None:
     """Training-free scores and sizes of the same architectures."""
     began = time.process_time()
-    batch = bench_s.fashion_mnist().batch(64, seed=0)
+    batch = data.batch(64, seed=0)
     found = score(trainer.space, archs, batch=batch)
     seconds = (time.process_time() - began) / len(archs)
     costs = trainer.space.cost(archs)
