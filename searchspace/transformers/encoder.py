@@ -20,7 +20,7 @@ from ..elastic import ElasticLinear, ElasticNetwork, Step, Trace, initialise
 from .elastic import ElasticLayerNorm, as_map, as_tokens
 from .encoder_layer import ElasticEncoderLayer, EncoderLayer
 from .stem import ElasticStem, Stem, StemSpec
-from .style import EncoderShape, EncoderStyle
+from .style import EncoderShape, EncoderStyle, direction
 
 __all__ = ["ElasticEncoder", "Encoder", "pooled"]
 
@@ -50,7 +50,8 @@ class Encoder(nn.Module):
         stem: what makes tokens of the inputs.
         style: what its layers share.
         shape: its width and layers.
-        num_classes: outputs of the classifier; 0: none, the pooled tokens are the output.
+        num_classes: outputs of the classifier; 0: none, the pooled tokens, or what the style
+            embeds them as, are the output.
         seed: of the initial weights; ``None`` leaves them unset.
 
     Attributes:
@@ -75,7 +76,9 @@ class Encoder(nn.Module):
             self.layers = nn.ModuleList(EncoderLayer(shape.dim, one, style) for one in shape.layers)
             normed = nn.LayerNorm(shape.dim, eps=style.eps) if style.final_norm else nn.Identity()
             self.norm = normed
-            self.head = nn.Linear(shape.dim, num_classes) if num_classes else nn.Identity()
+            wide = style.embed or shape.dim
+            self.embedding = nn.Linear(shape.dim, style.embed) if style.embed else None
+            self.head = nn.Linear(wide, num_classes) if num_classes else nn.Identity()
         materialise(self, seed)
 
     def tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -93,7 +96,10 @@ class Encoder(nn.Module):
             mask: real tokens, bool ``[B, N]``; default what the stem finds.
         """
         mask = self.stem.mask(x) if mask is None else mask
-        return cast(Tensor, self.head(pooled(self.tokens(x, mask), self.style.pool, mask)))
+        out = pooled(self.tokens(x, mask), self.style.pool, mask)
+        if self.embedding is not None:
+            out = direction(self.embedding(out))
+        return cast(Tensor, self.head(out))
 
 
 class ElasticEncoder(ElasticNetwork):
@@ -127,7 +133,7 @@ class ElasticEncoder(ElasticNetwork):
         init: str = "he",
     ) -> None:
         super().__init__()
-        self.spec, self.style, self.num_classes = stem, style, num_classes
+        self.spec, self.style, self.dim, self.num_classes = stem, style, dim, num_classes
         self._shape_of = shape_of
         self.stem: ElasticStem = stem.elastic(dim)
         self.layers = nn.ModuleList(
@@ -135,7 +141,8 @@ class ElasticEncoder(ElasticNetwork):
             for count, ffn in zip(heads, ffns, strict=True)
         )
         self.norm = ElasticLayerNorm(dim, style.eps) if style.final_norm else None
-        self.classifier = ElasticLinear(dim, num_classes)
+        self.embedding = ElasticLinear(dim, style.embed) if style.embed else None
+        self.classifier = ElasticLinear(style.embed or dim, num_classes)
         initialise(self, seed=seed, init=init)
 
     def layer(self, index: int) -> ElasticEncoderLayer:
@@ -174,6 +181,10 @@ class ElasticEncoder(ElasticNetwork):
         """Tokens as the style pools them, ``[B, C, 1, N]`` → ``[B, C]``."""
         return pooled(as_tokens(x), self.style.pool, trace.mask)
 
+    def embed(self, pooled: Tensor, trace: Trace) -> Tensor:  # noqa: ARG002
+        # Of a direction the scale of weights, which is a trace's to choose, is of no matter.
+        return pooled if self.embedding is None else direction(self.embedding(pooled))
+
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """The features inside every feed-forward part, the stem's, and those of the tokens.
 
@@ -191,7 +202,7 @@ class ElasticEncoder(ElasticNetwork):
 
     def _stream(self) -> Stream:
         writes, taken = self.stem.slots()
-        tokens = Stream("tokens", self.classifier.weight.shape[1], [_within(s) for s in writes])
+        tokens = Stream("tokens", self.dim, [_within(s) for s in writes])
         tokens.reads += [_within(slot) for slot in taken]
         for i in range(len(self.layers)):
             name = f"layers.{i}"
@@ -201,7 +212,7 @@ class ElasticEncoder(ElasticNetwork):
             tokens.reads += reads(f"{name}.qkv", f"{name}.fc1")
         if self.norm is not None:
             tokens.writes += layer("norm")
-        tokens.reads += reads("classifier")
+        tokens.reads += reads("classifier" if self.embedding is None else "embedding")
         return tokens
 
     def extract(self, arch: Architecture) -> Encoder:
@@ -212,6 +223,8 @@ class ElasticEncoder(ElasticNetwork):
             self.layer(given.source).copy_into(cast(EncoderLayer, one))
         if self.norm is not None:
             self.norm.copy_into(cast(nn.LayerNorm, plain.norm))
+        if self.embedding is not None:
+            copy_linear(self.embedding, cast(nn.Linear, plain.embedding))
         copy_linear(self.classifier, cast(nn.Linear, plain.head))
         return plain.train(self.training)
 

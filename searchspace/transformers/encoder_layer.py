@@ -43,7 +43,8 @@ def attention(
     Args:
         qkv: ``[B, N, 3·H·d]``: queries, keys, values, each head after head.
         heads: H.
-        mask: keys that may be looked at, bool ``[B, N]``; ``None``: all.
+        mask: keys that may be looked at, bool ``[B, N]``, or by each query, ``[B, N, N]`` (B may
+            be 1); ``None``: all.
         keys: relative positions' tables that are added to keys, or ``None``.
         values: likewise to values.
 
@@ -58,7 +59,8 @@ def attention(
         scores = scores + relative_scores(q, *keys)
     scores = scores / math.sqrt(d)
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
+        seen = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
+        scores = scores.masked_fill(~seen, -math.inf)
     weights = scores.softmax(dim=-1)
     out = weights @ v
     if values is not None:
@@ -110,7 +112,7 @@ class EncoderLayer(nn.Module):
         self.relative_v: RelativePositions | None = RelativePositions(far, d) if far else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens ``[B, N, C]`` → the same shape; ``mask``, bool ``[B, N]``: the real ones."""
+        """Tokens ``[B, N, C]`` → the same shape; ``mask``: see :func:`attention`."""
         if self.pre:
             x = x + self._attend(self.norm1(x), mask)
             return x + self._feed(self.norm2(x))

@@ -212,7 +212,12 @@ class EncoderSpace(ConditionalSpace, StagedSpace):
                 ffn = np.floor(dim * tenths / 10.0)
                 count_layers(body.tally, dim, float(count), ffn, tokens, self.style, times)
         last = Part("classifier", 1, 1.0, float(self.num_classes))
-        count_head(last.tally, dim, self.num_classes)
+        wide = float(self.style.embed)
+        count_head(last.tally, wide or dim, self.num_classes)
+        if wide:  # the layer norm is the tokens', not the embedding's
+            last.tally.params = last.tally.params + dim * (2.0 + wide) - wide
+            last.tally.macs, last.tally.layers = last.tally.macs + dim * wide, 2.0
+            last.tally.peak = np.maximum(last.tally.peak, dim + wide)
         if not self.style.final_norm:
             last.tally.params = last.tally.params - 2.0 * dim
         return [first, body, last]
@@ -221,11 +226,12 @@ class EncoderSpace(ConditionalSpace, StagedSpace):
         entries = self._entries(choices)
         heads, ratios = (_words(entries[name]) for name in ("num_heads", "mlp_ratio"))
         norm = "layer norm, " if self.style.final_norm else ""
+        embedding = f"embedding of {self.style.embed}, " if self.style.embed else ""
         pools = {"mean": "mean over tokens", "first": "first token", "patches": "mean over patches"}
         return [
             self.stem.details(),
             f"heads of {self.style.head_dim}: {heads}; feed-forward ratios {ratios}",
-            f"{norm}{pools[self.style.pool]}, linear",
+            f"{norm}{pools[self.style.pool]}, {embedding}linear",
         ]
 
     # ------------------------------------------------------------------ the contract

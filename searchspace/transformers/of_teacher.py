@@ -51,6 +51,10 @@ def outline_of(encoder: Encoder, *, resolution: int | None = None) -> Outline:
     shape, style = encoder.shape, encoder.style
     ffn = max(layer.ffn for layer in shape.layers)
     given = {"norm", "activation", "eps", "layer_scale", "final_norm", "pool"}
+    if style.embed:  # runs of before know of none
+        given.add("embed")
+    if style.relative:
+        given.add("relative")
     return Outline(
         dim=shape.dim,
         depth=len(shape.layers),
@@ -65,9 +69,11 @@ def outline_of(encoder: Encoder, *, resolution: int | None = None) -> Outline:
 def _stem(spec: StemSpec, resolution: int | None) -> dict[str, Any]:
     """A stem's fields as options of its space."""
     if isinstance(spec, PatchStemSpec):
-        if resolution is None or resolution == spec.patch * spec.grid:
-            return {"patch_size": spec.patch}
-        return {"patch_size": max(1, round(resolution / spec.grid))}
+        patch = spec.patch
+        if resolution is not None and resolution != spec.patch * spec.grid:
+            patch = max(1, round(resolution / spec.grid))
+        norm = {"stem_norm": spec.norm} if spec.norm else {}
+        return {"patch_size": patch, **norm}
     if isinstance(spec, TextStemSpec):
         names = ("vocabulary", "positions", "padding")
         return {name: getattr(spec, name) for name in names}

@@ -18,7 +18,7 @@ from ..convnets.staged import Count, Tally
 from ..trace import Trace
 from .block import positions_at, with_class_token
 from .counts import count_stem, patches_in
-from .elastic import ElasticEmbedding, ElasticPatchConv
+from .elastic import ElasticEmbedding, ElasticLayerNorm, ElasticPatchConv
 from .stem import ElasticStem, Stem, StemSpec
 
 __all__ = ["ElasticPatchStem", "PatchStem", "PatchStemSpec"]
@@ -32,6 +32,7 @@ class PatchStemSpec(StemSpec):
         patch: side in pixels; what is left over at the edge is not seen.
         grid: patches in a row of the images that the positions belong to.
         in_channels: channels of the images.
+        norm: ε of a layer norm behind the positions, as CLIP has one; 0: there is none.
     """
 
     modality: ClassVar[str] = "image"
@@ -39,6 +40,7 @@ class PatchStemSpec(StemSpec):
     patch: int = 16
     grid: int = 14
     in_channels: int = 3
+    norm: float = 0.0
 
     def plain(self, dim: int) -> PatchStem:
         return PatchStem(self, dim)
@@ -59,9 +61,12 @@ class PatchStemSpec(StemSpec):
             grid=patches_in(resolution, self.patch, self.patch),
             vectors=2 + self.grid**2,
         )
+        if self.norm:
+            tally.params = tally.params + 2.0 * dim
 
     def details(self) -> str:
-        return f"{self.patch}×{self.patch} patches, class token, positions"
+        norm = ", layer norm" if self.norm else ""
+        return f"{self.patch}×{self.patch} patches, class token, positions{norm}"
 
 
 def _positioned(token: Tensor, table: Tensor, patches: Tensor) -> Tensor:
@@ -84,9 +89,11 @@ class PatchStem(Stem):
         self.conv = nn.Conv2d(spec.in_channels, dim, spec.patch, spec.patch)
         self.class_token = nn.Embedding(1, dim)
         self.positions = nn.Embedding(1 + spec.grid**2, dim)
+        self.norm: nn.LayerNorm | None = nn.LayerNorm(dim, eps=spec.norm) if spec.norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return _positioned(self.class_token.weight, self.positions.weight, self.conv(x))
+        tokens = _positioned(self.class_token.weight, self.positions.weight, self.conv(x))
+        return tokens if self.norm is None else self.norm(tokens)
 
 
 class ElasticPatchStem(ElasticStem):
@@ -97,16 +104,21 @@ class ElasticPatchStem(ElasticStem):
         self.conv = ElasticPatchConv(spec.in_channels, dim, spec.patch, spec.patch)
         self.class_token = ElasticEmbedding(1, dim)
         self.positions = ElasticEmbedding(1 + spec.grid**2, dim)
+        self.norm: ElasticLayerNorm | None = ElasticLayerNorm(dim, spec.norm) if spec.norm else None
 
     def forward(self, x: Tensor, dim: int, trace: Trace) -> Tensor:
         token, table = self.class_token.slice(dim, trace), self.positions.slice(dim, trace)
-        return _positioned(token, table, self.conv(x, dim, trace))
+        tokens = _positioned(token, table, self.conv(x, dim, trace))
+        return tokens if self.norm is None else self.norm(tokens)
 
     def copy_into(self, plain: PatchStem) -> None:
         self.conv.copy_into(plain.conv)
         self.class_token.copy_into(plain.class_token)
         self.positions.copy_into(plain.positions)
+        if self.norm is not None and plain.norm is not None:
+            self.norm.copy_into(plain.norm)
 
     def slots(self) -> tuple[Sequence[Slot], Sequence[Slot]]:
         tables = [Slot("class_token.weight", 1), Slot("positions.weight", 1)]
-        return [*layer("conv"), *tables], []
+        norm = layer("norm") if self.norm is not None else []
+        return [*layer("conv"), *tables, *norm], []

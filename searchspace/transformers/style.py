@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,11 +13,32 @@ from torch.nn import functional
 
 from ..errors import InvalidInputError
 
-__all__ = ["ACTIVATIONS", "NORMS", "POOLS", "EncoderShape", "EncoderStyle", "LayerShape"]
+__all__ = [
+    "ACTIVATIONS",
+    "NORMS",
+    "POOLS",
+    "EncoderShape",
+    "EncoderStyle",
+    "LayerShape",
+    "direction",
+    "quick_gelu",
+]
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """GELU as CLIP has it, x · σ(1.702 x) (Hendrycks & Gimpel, 2016, §2)."""
+    return x * (1.702 * x).sigmoid()
+
+
+def direction(x: Tensor) -> Tensor:
+    """Vectors ``[B, F]`` at length √F: their numbers are about 1, as a layer norm's are."""
+    return functional.normalize(x, dim=-1) * math.sqrt(x.shape[-1])
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": quick_gelu,
     "relu": functional.relu,
 }
 NORMS = ("pre", "post")
@@ -63,6 +85,9 @@ class EncoderStyle:
         final_norm: whether a layer norm follows the last layer.
         pool: what is classified: ``"mean"`` of the real tokens, the ``"first"`` token, the mean
             of ``"patches"``, all but the first.
+        embed: width of an embedding, a linear layer's, between the pool and the classifier, which
+            is given its :func:`direction` alone, as a two-tower network's image tower has it
+            (CLIP: Radford et al., ICML 2021, §2.3); 0: none.
 
     Raises:
         InvalidInputError: if a value is none of those known.
@@ -76,6 +101,7 @@ class EncoderStyle:
     relative: int = 0
     final_norm: bool = True
     pool: str = "mean"
+    embed: int = 0
 
     def __post_init__(self) -> None:
         for name, known in (("norm", NORMS), ("activation", tuple(ACTIVATIONS)), ("pool", POOLS)):
@@ -84,8 +110,10 @@ class EncoderStyle:
                 raise InvalidInputError(f"{name} = {value!r}; need one of {', '.join(known)}")
         if type(self.head_dim) is not int or self.head_dim < 1:
             raise InvalidInputError(f"head_dim = {self.head_dim!r}; need a whole number from 1")
-        if type(self.relative) is not int or self.relative < 0:
-            raise InvalidInputError(f"relative = {self.relative!r}; need a whole number from 0")
+        for name in ("relative", "embed"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise InvalidInputError(f"{name} = {value!r}; need a whole number from 0")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the fields."""

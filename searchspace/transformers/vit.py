@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ..errors import InvalidInputError
 from ..space import register_space
 from .counts import check_patch, patches_in
 from .encoder_space import EncoderChoices, EncoderSpace
@@ -35,6 +36,7 @@ class ViTSpace(EncoderSpace):
         choices: what a network may be.
         style: what layers share.
         patch_size: side of a patch in pixels.
+        stem_norm: ε of a layer norm in front of the layers; 0: there is none.
         outline: of the teacher that the choices were made from, where there was one.
         **options: see :class:`~scholarch.searchspace.transformers.encoder_space.EncoderSpace`.
     """
@@ -48,20 +50,29 @@ class ViTSpace(EncoderSpace):
         style: EncoderStyle,
         *,
         patch_size: int = 16,
+        stem_norm: float = 0.0,
         outline: Outline | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, choices, style, **options)
         self.patch_size = check_patch(name, patch_size, self.resolution)
+        if isinstance(stem_norm, bool) or not isinstance(stem_norm, int | float) or stem_norm < 0:
+            raise InvalidInputError(
+                f"stem_norm = {stem_norm!r} for space {name!r}; need an epsilon above 0, or 0 for"
+                " none"
+            )
+        self.stem_norm = float(stem_norm)
         self.outline = outline
 
     @property
     def stem(self) -> PatchStemSpec:
         grid = patches_in(self.resolution, self.patch_size, self.patch_size)
-        return PatchStemSpec(self.patch_size, grid, self.in_channels)
+        return PatchStemSpec(self.patch_size, grid, self.in_channels, self.stem_norm)
 
     def spec(self) -> dict[str, Any]:
         own: dict[str, Any] = {"patch_size": self.patch_size}
+        if self.stem_norm:
+            own["stem_norm"] = self.stem_norm
         if self.outline is not None:
             own["outline"] = self.outline.to_json()
         return super().spec() | own
