@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from .proxies.layouts import as_map, input_size
-from .proxies.recorder import watch
-from .proxies.tap_finder import Named, TapPlan, classifier_weight, find_taps
-from .proxies.teacher import FORWARD_ERRORS, Teacher, batch_statistics, blank, first_line
+from .proxies.tap_finder import Named, classifier_weight
+from .proxies.teacher import Teacher, batch_statistics, first_line
 from .searchspace.errors import InvalidInputError, UnknownNameError
-from .searchspace.modality import MODALITIES, PLURALS, SAMPLE_RATE, size_text
 from .searchspace.plugins import load_entry_points
 from .searchspace.weights import fit_weights, read_weights
+from .supernet.alone import is_run_folder, largest_network
 from .teachers import (
     cifar,  # importing registers its names
     packaged,  # noqa: F401 (likewise)
@@ -27,8 +24,17 @@ from .teachers import (
 from .teachers.bundled import BUNDLED
 from .teachers.folder import load_teacher_folder
 from .teachers.hugging_face import is_transformers, load_transformers
+from .teachers.planning import modality_of, plan_of
 from .teachers.registry import ABOUT, TEACHERS, TeacherNetwork, TeacherRequest, register_teacher
 from .teachers.timm_models import is_timm_model, list_timm_models, load_timm_model
+from .teachers.zero_shot import (
+    ClassNames,
+    ImageTower,
+    Wording,
+    classifier_of,
+    names_of,
+    split_wording,
+)
 
 __all__ = [
     "BUNDLED",
@@ -40,12 +46,6 @@ __all__ = [
 ]
 
 WEIGHT_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".th"})
-
-#: Length of what a network of text (tokens) or sound (samples) is tried on.
-LENGTHS = {"text": 16, "sound": SAMPLE_RATE}
-
-#: Sides tried, in pixels, on a network that does not tell what images it was made for.
-SIDES = (32, 224, 64, 96, 28, 128, 256)
 
 
 def list_teachers(pattern: str = "*") -> list[str]:
@@ -66,6 +66,7 @@ def load_teacher(
     untrained: bool = False,
     num_classes: int | None = None,
     taps: Named | None = None,
+    classes: ClassNames | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     resize: int | None = None,
@@ -76,14 +77,20 @@ def load_teacher(
     Args:
         name_or_module: a registered name (see :func:`list_teachers`; ``resnet14-digits`` is
             bundled), a timm name, the path of a CIFAR ResNet's checkpoint, a folder of weights
-            and ``config.json`` (a student's, timm's, Hugging Face's), or any network, which is
+            and ``config.json`` (a student's, timm's, Hugging Face's), the folder of a training run,
+            whose largest network is taken, or any network, which is
             copied and otherwise left as it is: of images ``[B, C, H, W]``, token ids ``[B, L]`` or
-            waveforms ``[B, T]``. A teacher is returned as it is.
+            waveforms ``[B, T]``. A teacher is returned as it is, but for ``classes``. The name of a
+            two-tower network (CLIP) may end in its classes, ``FOLDER?classes=cat,dog``, see
+            :func:`~scholarch.teachers.zero_shot.split_wording`.
         weights: a checkpoint, ``.safetensors`` or of ``torch.save``; no pickle is ever read.
         untrained: use random weights. Batch norm then normalises by the batch.
         num_classes: outputs of the classifier; default the network's own.
         taps: where to measure, role → module path, for ``final``, ``classifier`` and
             ``stages`` (several paths); what is not named is found.
+        classes: of a two-tower network, names or the data that have them: it then tells apart what
+            its text tower makes of "a photo of a {name}". Without them its output is an
+            embedding. Other teachers do not look at them.
         mean: of the channels of its inputs in [0, 1]; default the teacher's own, else that of
             the data.
         std: likewise.
@@ -101,7 +108,7 @@ def load_teacher(
         10
     """
     if isinstance(name_or_module, Teacher):
-        return name_or_module
+        return _telling_apart(name_or_module, classes)
     _check_numbers(num_classes, resize, seed)
     if weights is not None and untrained:
         raise InvalidInputError(f"weights {str(weights)!r} and untrained exclude each other")
@@ -111,8 +118,11 @@ def load_teacher(
         name = type(name_or_module).__name__
     else:
         name = os.fspath(name_or_module)
+    plain, wording = name, None
+    if not isinstance(name_or_module, nn.Module) and not os.path.exists(name):
+        plain, wording = split_wording(name)
     request = TeacherRequest(
-        name,
+        plain,
         None if weights is None else Path(weights).expanduser(),
         untrained,
         num_classes,
@@ -123,17 +133,18 @@ def load_teacher(
         network = _from_module(name_or_module, request)
     else:
         network = _from_name(request, is_path=not isinstance(name_or_module, str))
+    network = _with_classes(network, name, classes, wording)
     module = network.module.to("cpu").eval().requires_grad_(False)
     side = resize or (network.resize if resize is None else None)
     with batch_statistics(module, not network.trained):
-        plan, shape = _plan(network, name, side, taps)
+        plan, shape = plan_of(network, name, side, taps)
     channels = shape[0]
-    classes = None
-    if plan.classifier is not None:
+    outputs = None
+    if plan.classifier is not None and not isinstance(module, ImageTower):
         weight = classifier_weight(module.get_submodule(plan.classifier.split("#")[0]))
-        classes = None if weight is None else len(weight)
-    if num_classes not in (None, classes):
-        raise InvalidInputError(f"teacher {name!r} has {classes} classes, not {num_classes}")
+        outputs = None if weight is None else len(weight)
+    if num_classes not in (None, outputs):
+        raise InvalidInputError(f"teacher {name!r} has {outputs} classes, not {num_classes}")
     params = sum(parameter.numel() for parameter in module.parameters())
     return Teacher(
         name=name,
@@ -141,13 +152,52 @@ def load_teacher(
         mean=_normalisation("mean", mean, channels) or network.mean,
         std=_normalisation("std", std, channels) or network.std,
         resize=side if network.modality == "image" else None,
-        num_classes=classes,
+        num_classes=outputs,
         trained=network.trained,
         plan=plan,
         input_shape=shape,
         accuracy=network.accuracy,
         about=f"{name}: {network.source}; {params:,} parameters",
         modality=network.modality,
+    )
+
+
+def _with_classes(
+    network: TeacherNetwork,
+    name: str,
+    classes: ClassNames | None,
+    wording: Wording | None,
+) -> TeacherNetwork:
+    """A two-tower network with a classifier, where names of classes are known."""
+    tower = network.module
+    if not isinstance(tower, ImageTower):
+        if wording is not None:
+            raise InvalidInputError(
+                f"teacher {name!r} has no text tower to read names of classes; leave out what is"
+                " behind its question mark"
+            )
+        return network
+    tower.wording = wording or tower.wording
+    names = tower.wording.classes or names_of(name, tower, classes)
+    if names is None:
+        return network
+    told = f"{network.source}; {len(names)} classes by {tower.wording.prompt!r}"
+    return replace(network, module=classifier_of(tower, names, tower.wording), source=told)
+
+
+def _telling_apart(teacher: Teacher, classes: ClassNames | None) -> Teacher:
+    """A two-tower teacher of embeddings with a classifier; any other as it is."""
+    tower = teacher.module
+    names = names_of(teacher.name, tower, classes)
+    if names is None or not isinstance(tower, ImageTower):
+        return teacher
+    module = classifier_of(tower, names, tower.wording)
+    side = teacher.input_shape[1]
+    network = TeacherNetwork(module, teacher.trained, "", image_size=side)
+    plan, shape = plan_of(network, teacher.name, side, None)
+    told = f"{teacher.about}; {len(names)} classes by {tower.wording.prompt!r}"
+    return replace(
+        teacher, module=module, plan=plan, input_shape=shape, num_classes=len(names), about=told
     )
 
 
@@ -167,6 +217,8 @@ def _from_name(request: TeacherRequest, is_path: bool) -> TeacherNetwork:
 
 def _from_file(path: Path, request: TeacherRequest) -> TeacherNetwork:
     if path.is_dir():
+        if is_run_folder(path):
+            return _from_run(path, request)
         return load_teacher_folder(path, request)
     for what, given in (("weights", request.weights), ("untrained", request.untrained)):
         if given:
@@ -181,6 +233,24 @@ def _from_file(path: Path, request: TeacherRequest) -> TeacherNetwork:
             " the teacher and the file with --weights"
         )
     return network
+
+
+def _from_run(path: Path, request: TeacherRequest) -> TeacherNetwork:
+    """The largest network of a training run, which saw images as the run's data are normalised."""
+    if request.weights is not None or request.untrained:
+        raise InvalidInputError(
+            f"teacher {str(path)!r} is a training run with its weights; leave weights and untrained"
+            " out"
+        )
+    module, _, supernet = largest_network(path)
+    space, data = supernet.space, supernet.about.get("data", {})
+    source = f"the largest of {space.name}, from a training run"
+    network = TeacherNetwork(
+        module, True, source, image_size=space.resolution, modality=space.modality
+    )
+    if space.modality != "image" or "mean" not in data:
+        return network
+    return replace(network, mean=tuple(data["mean"]), std=tuple(data["std"]))
 
 
 def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork:
@@ -198,96 +268,8 @@ def _from_module(original: nn.Module, request: TeacherRequest) -> TeacherNetwork
     if request.weights is not None:
         fit_weights(module, read_weights(request.weights), request.weights, request.name)
         source = f"weights {request.weights.name}"
-    kind = _modality(module)
+    kind = modality_of(module)
     return TeacherNetwork(module.float(), not request.untrained, source, modality=kind)
-
-
-def _modality(module: nn.Module) -> str:
-    """What a network takes: as its stem says, else by the first layer that can take an input."""
-    known = getattr(getattr(module, "spec", None), "modality", None)
-    if known in MODALITIES:
-        return str(known)
-    parts = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Embedding)]
-    if not parts or any(isinstance(part, nn.Conv2d) for part in parts):
-        return "image"
-    if isinstance(parts[0], nn.Embedding):
-        return "text"
-    return "sound" if parts[0].in_channels == 1 else "image"
-
-
-def _in_channels(module: nn.Module) -> list[int]:
-    """Channels that its images may have, the likeliest first."""
-    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    first = next((conv.in_channels for conv in convolutions), 3)
-    return [first] if first == 3 else [first, 3]  # 3 where pixels are unshuffled before
-
-
-def _plan(
-    network: TeacherNetwork, name: str, side: int | None, taps: Named | None
-) -> tuple[TapPlan, tuple[int, int, int]]:
-    """The tap plan of a network of any modality, and the shape of the inputs it was found on."""
-    module, side = network.module, side or network.image_size
-    if network.modality == "image":
-        return _find_plan(name, module, side, taps)
-    shape = (2, 1, side or LENGTHS[network.modality])
-    inputs = blank(network.modality, shape)
-    try:
-        return find_taps(module, inputs, taps), shape
-    except UnknownNameError:
-        raise
-    except InvalidInputError as error:
-        raise InvalidInputError(f"teacher {name!r}: {error}") from error
-    except FORWARD_ERRORS as error:
-        raise InvalidInputError(
-            f"teacher {name!r} does not run on {PLURALS[network.modality]} of"
-            f" {size_text(network.modality, shape[2])}: {first_line(error)}; it is given token ids"
-            " [B, L] or a waveform [B, T]"
-        ) from error
-
-
-def _find_plan(
-    name: str, module: nn.Module, side: int | None, taps: Named | None
-) -> tuple[TapPlan, tuple[int, int, int]]:
-    """The tap plan, and the shape of the images on which it was found."""
-    refused: InvalidInputError | None = None
-    broken: BaseException | None = None
-    found: tuple[TapPlan, tuple[int, int, int]] | None = None
-    sides, channels = (side,) if side else SIDES, _in_channels(module)
-    for size, c in itertools.product(sides, channels):
-        # Where 32 pixels end in a map of 1×1, 224 do not; no other size tells more.
-        if found is not None and size not in SIDES[:2]:
-            break
-        images = torch.randn(2, c, size, size, generator=torch.Generator().manual_seed(0))
-        try:
-            plan = find_taps(module, images, taps)
-            if _reads_final(module, plan, images):
-                return plan, (c, size, size)
-            found = found or (plan, (c, size, size))
-        except UnknownNameError:
-            raise
-        except InvalidInputError as error:
-            refused = refused or error
-        except FORWARD_ERRORS as error:
-            broken = broken or error
-    if found is not None:
-        return found
-    if refused is not None:
-        raise InvalidInputError(f"teacher {name!r}: {refused}") from refused
-    raise InvalidInputError(
-        f"teacher {name!r} does not run on images of {channels[0]} channels and"
-        f" {', '.join(map(str, sides))} pixels: {first_line(broken)}; give resize, the side it"
-        " was made for"
-    ) from broken
-
-
-def _reads_final(module: nn.Module, plan: TapPlan, images: torch.Tensor) -> bool:
-    """Whether the classifier reads as many channels as the final map has."""
-    if plan.classifier is None:
-        return True
-    weight = classifier_weight(module.get_submodule(plan.classifier.split("#")[0]))
-    outputs, _ = watch(module, images, [plan.final])
-    final = as_map(outputs[plan.final], input_size(images))
-    return weight is not None and final is not None and final.shape[1] == weight.shape[1]
 
 
 def _check_numbers(num_classes: int | None, resize: int | None, seed: int) -> None:

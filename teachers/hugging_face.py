@@ -1,13 +1,16 @@
-"""Teachers of text and speech in Hugging Face's layout: a folder, or a module of the library.
+"""Teachers in Hugging Face's layout: a folder, or a module of the library.
 
-Read are BERT, HuBERT, wav2vec 2.0 and Whisper's encoder. Each becomes our own encoder without a
-classifier, whose output, the pooled tokens, is an embedding.
+Read are BERT, HuBERT, wav2vec 2.0, Whisper's encoder and CLIP. Each becomes our own encoder without
+a classifier, whose output, the pooled tokens, is an embedding; but a HuBERT or wav2vec 2.0 that
+classifies clips keeps that, and a CLIP's tower of images, which has the text tower beside it, may
+be given one (:mod:`~scholarch.teachers.zero_shot`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ from torch import Tensor, nn
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.weights import read_weights
 from .bert import convert_bert
+from .clip import MEAN, STD, convert_clip
+from .clip_text import TOKENIZER
 from .converted import Converted
 from .hubert import convert_hubert
 from .registry import TeacherNetwork, TeacherRequest
 from .whisper import convert_whisper
+from .zero_shot import ImageTower
 
 __all__ = [
     "as_teacher",
@@ -34,7 +40,7 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 #: Tokens, or samples of sound, that a teacher is first tried on.
 _TOKENS, _SAMPLES = 64, 16_000
 
-_KINDS = ("bert", "hubert", "wav2vec2", "whisper")
+_KINDS = ("bert", "clip", "hubert", "wav2vec2", "whisper")
 
 
 def convert_hugging_face(
@@ -59,6 +65,8 @@ def convert_hugging_face(
             configuration does not fit its weights.
     """
     kind = config.get("model_type")
+    if kind == "clip":
+        return convert_clip(what, config, weights).images
     if kind == "bert":
         return convert_bert(what, config, weights, pool=pool)
     if kind in ("hubert", "wav2vec2"):
@@ -113,6 +121,10 @@ def load_hugging_face(
     if path is None:
         raise InvalidInputError(f"{what} holds none of {', '.join(_FILES)}")
     extractor = _settings(folder / "preprocessor_config.json")
+    source = f"{config['model_type']}, folder {folder.name}"
+    if config["model_type"] == "clip":
+        mean, std = (_channels(extractor, key, folder) for key in ("image_mean", "image_std"))
+        return _clip(what, config, read_weights(path), folder, source, mean=mean, std=std)
     converted = convert_hugging_face(
         what,
         config,
@@ -120,7 +132,44 @@ def load_hugging_face(
         pool=_pooling(folder / "1_Pooling" / "config.json"),
         normalise=bool(extractor.get("do_normalize", True)),
     )
-    return as_teacher(converted, f"{config['model_type']}, folder {folder.name}")
+    return as_teacher(converted, source)
+
+
+def _clip(
+    what: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    folder: Path | None,
+    source: str,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> TeacherNetwork:
+    """The teacher of a CLIP: its tower of images, in the size that these were made for."""
+    tokenizer = None if folder is None else folder / TOKENIZER
+    clip = convert_clip(what, config, weights, tokenizer=tokenizer)
+    coloured = getattr(clip.images.stem, "in_channels", 3) == len(MEAN)
+    return TeacherNetwork(
+        ImageTower(clip),
+        trained=True,
+        source=source,
+        mean=mean or (MEAN if coloured else None),
+        std=std or (STD if coloured else None),
+        resize=clip.side,
+        image_size=clip.side,
+    )
+
+
+def _channels(settings: Mapping[str, Any], key: str, folder: Path) -> tuple[float, ...] | None:
+    """Mean or deviation of images, where they are told."""
+    found = settings.get(key)
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(one, int | float) for one in found):
+        raise InvalidInputError(
+            f"{folder / 'preprocessor_config.json'}: {key} = {found!r}; need a list of numbers"
+        )
+    return tuple(float(one) for one in found)
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -168,6 +217,12 @@ def load_transformers(module: nn.Module, request: TeacherRequest) -> TeacherNetw
         weights, source = read_weights(request.weights), f"weights {request.weights.name}"
     config: Any = getattr(module, "config", None)
     settings = config.to_dict() if config is not None else {}
+    if settings["model_type"] == "clip":
+        # Where the library had it from, which may be a folder with its tokenizer.
+        place = str(getattr(module, "name_or_path", None) or "")
+        folder = Path(place) if place and Path(place).is_dir() else None
+        network = _clip(what, settings, weights, folder, f"clip, {source}")
+        return replace(network, trained=not request.untrained)
     converted = convert_hugging_face(what, settings, weights)
     kind = settings["model_type"]
     return as_teacher(converted, f"{kind}, {source}", trained=not request.untrained)

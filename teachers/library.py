@@ -26,7 +26,8 @@ def to_library(encoder: Encoder) -> tuple[nn.Module | None, str]:
 
     Images: a timm ``VisionTransformer``, classifier included. Text and sound: a
     ``transformers`` ``BertModel`` or ``HubertModel``, whose last hidden states are the
-    encoder's tokens, where its layers are all equal and head_dim is width / heads.
+    encoder's tokens, where its layers are all equal and head_dim is width / heads; a HuBERT with
+    a classifier is a ``HubertForSequenceClassification``.
 
     Args:
         encoder: left as it is; the network has a copy of its weights.
@@ -39,6 +40,10 @@ def to_library(encoder: Encoder) -> tuple[nn.Module | None, str]:
         InvalidInputError: if the library is not installed.
     """
     if isinstance(encoder.spec, PatchStemSpec):
+        if encoder.style.embed:
+            return None, "timm's ViT has no embedding in front of its classifier, as CLIP's has"
+        if encoder.spec.norm:
+            return None, "timm's ViT is written without a layer norm in front of its layers"
         return to_timm(encoder)
     if isinstance(encoder.spec, TextStemSpec):
         return to_bert(encoder)
