@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ...proxies.taps import Taps
@@ -54,6 +55,8 @@ class Shapes(NamedTuple):
         pooled: features that the classifier is given.
         classes: its outputs.
         tokens: of a Transformer's layers, where they are read.
+        directions: whether the classifier is given vectors of one length, as those of networks with
+            two towers are: its rows then stand for classes as texts do.
     """
 
     stages: tuple[tuple[int, int, int], ...]
@@ -61,6 +64,7 @@ class Shapes(NamedTuple):
     pooled: int
     classes: int
     tokens: TokenShapes | None = None
+    directions: bool = False
 
     @classmethod
     def of(cls, taps: Taps) -> Shapes:
@@ -74,7 +78,10 @@ class Shapes(NamedTuple):
             widths = tuple(int(x.shape[2]) for x in taps.tokens.layers)
             heads = tuple((int(x.shape[2]), int(x.shape[4])) for x in taps.tokens.qkv)
             tokens = TokenShapes(widths, heads)
-        return cls(stages, shape, int(taps.pooled.shape[1]), int(classes), tokens)
+        lengths = torch.linalg.vector_norm(taps.pooled.float(), dim=1)
+        equal = bool(classes) and min(taps.pooled.shape) > 1 and float(lengths.max()) > 0.0
+        equal = equal and float(lengths.max() - lengths.min()) <= 1e-4 * float(lengths.max())
+        return cls(stages, shape, int(taps.pooled.shape[1]), int(classes), tokens, equal)
 
 
 class Sides(NamedTuple):

@@ -54,6 +54,11 @@ def fit_patches(
             f"the encoder takes images of {channels} channels, its students of {stem.in_channels};"
             " give data of as many"
         )
+    if (stem.norm > 0.0) != (old.norm is not None):
+        raise InvalidInputError(
+            "of the encoder's stem and its students' one alone has a layer norm; make the space"
+            " from this teacher"
+        )
     fitted = copy.deepcopy(encoder)
     with torch.device("meta"):  # so that no generator is drawn from
         new = stem.plain(encoder.shape.dim)
@@ -73,6 +78,8 @@ def fit_patches(
         new.conv.bias.copy_(bias)
     new.class_token.weight.copy_(old.class_token.weight)
     table = old.positions.weight
+    if new.norm is not None and old.norm is not None:
+        new.norm.load_state_dict(old.norm.state_dict())
     moved = positions_at(table[1:], stem.grid, stem.grid)
     new.positions.weight.copy_(torch.cat([table[:1], moved]))
     return fitted.train(encoder.training)

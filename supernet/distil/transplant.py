@@ -20,8 +20,11 @@ def check_largest(elastic: ElasticEncoder, teacher: Encoder) -> None:
     Raises:
         InvalidInputError: if it is not.
     """
-    dim, depth = elastic.classifier.weight.shape[1], len(elastic.layers)
-    same = ("norm", "activation", "eps", "head_dim", "layer_scale", "relative", "final_norm")
+    dim, depth = elastic.dim, len(elastic.layers)
+    same = (
+        *("norm", "activation", "eps", "head_dim", "layer_scale", "relative", "final_norm"),
+        "embed",
+    )
     problems = [
         f"{name} {getattr(teacher.style, name)!r}, not {getattr(elastic.style, name)!r}"
         for name in same
@@ -62,6 +65,8 @@ def transplant(elastic: ElasticEncoder, teacher: Encoder) -> bool:
     _copy_all(elastic.stem, teacher.stem, "stem")
     if elastic.norm is not None:
         _copy_all(elastic.norm, teacher.norm, "norm")
+    if elastic.embedding is not None and teacher.embedding is not None:
+        _copy_all(elastic.embedding, teacher.embedding, "embedding")
     d = elastic.style.head_dim
     for i, module in enumerate(teacher.layers):
         own, plain = elastic.layer(i), cast(EncoderLayer, module)
