@@ -253,9 +253,9 @@ def _teachers(
 ) -> list[Teacher]:
     """The teachers that are given, or the run's own, who has to be who it was."""
     if isinstance(teacher, list | tuple):
-        return [load_teacher(one) for one in teacher]
+        return [load_teacher(one, classes=data) for one in teacher]
     if teacher is not None:
-        return [load_teacher(teacher)]
+        return [load_teacher(teacher, classes=data)]
     there = None if origin is None or origin.settings is None else origin.settings.teacher
     if origin is None or there is None:
         # A search on a supernet has no teacher.
@@ -263,7 +263,10 @@ def _teachers(
     given = dict(origin.teacher)
     try:
         guide = load_teacher(
-            given["teacher"], weights=given["weights"], untrained=given["untrained"]
+            given["teacher"],
+            weights=given["weights"],
+            untrained=given["untrained"],
+            classes=data,
         )
     except InvalidInputError as error:
         raise InvalidInputError(

@@ -65,7 +65,8 @@ def inherit_supernet(
             or the space was not made from it.
         StoreError: if ``out`` cannot be written.
     """
-    guide = load_teacher(teacher)
+    dataset = load_data(data)
+    guide = load_teacher(teacher, classes=dataset)
     encoder = encoder_of(guide)
     if encoder is None:
         raise InvalidInputError(
@@ -73,7 +74,7 @@ def inherit_supernet(
             " minilm-l6, whisper-tiny-en, a plain ViT of timm's, or a folder in Hugging Face's"
             " layout"
         )
-    dataset = labelled(load_data(data), [guide])
+    dataset = labelled(dataset, [guide])
     batch = dataset.batch(min(inputs, len(dataset.train.labels)), seed)
     batch.check_modality(f"teacher {guide.name!r}", guide.modality)
     given = {

@@ -100,8 +100,9 @@ def train_supernet(
     """
     chosen = _settings(schedule, seed, teacher is not None, settings)
     find_device(chosen.device)
-    guide = None if teacher is None else load_teacher(teacher)
-    dataset = labelled(load_data(data), [] if guide is None else [guide])
+    dataset = load_data(data)
+    guide = None if teacher is None else load_teacher(teacher, classes=dataset)
+    dataset = labelled(dataset, [] if guide is None else [guide])
     begun = start if start is None or isinstance(start, Supernet) else load_supernet(start)
     if begun is not None:
         if space is not None or space_options:
