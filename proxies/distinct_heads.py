@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..searchspace.elastic import Step, Trace
+from ..searchspace.elastic import Step
+from .padding import cleared
 from .probe import Probe
 from .registry import register_proxy
 
@@ -84,8 +85,9 @@ def distinct_heads(probe: Probe) -> float:
     mask = network.mask_of(images)
 
     def run(step: Step, x: Tensor) -> tuple[Tensor, float]:
+        trace = probe.trace(images)
         with torch.no_grad(), _Attention() as attention:
-            out = network.run_step(step, x, Trace(he=True, mask=mask))
+            out = cleared(network.run_step(step, x, trace), trace)
         return out, sum(
             effective_heads(maps, _fitting(mask, maps.shape[-1])) for maps in attention.maps
         )

@@ -37,7 +37,8 @@ def nuclear_norm(weight: Tensor) -> Tensor:
 def dss(probe: Probe) -> float:
     """Σ ‖∂L/∂W‖_* · ‖W‖_* over attention + Σ |∂L/∂W ⊙ W| over MLPs and classifier.
 
-    L is the summed output for an all-one image, under |W|; every W is N(0, 0.02²) before.
+    L is the summed output for an all-one image, under |W|; every W is N(0, 0.02²) before, or as
+    given.
     ‖·‖_* is the nuclear norm; attention's layers are those for queries, keys and values, and
     the projection behind. No data. Of text, every token's id is 1; of sound, of which norms would
     leave nothing were it constant, white noise of the seed.
@@ -46,7 +47,7 @@ def dss(probe: Probe) -> float:
     linear = {}
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding):
-            module.weight.mul_(STD).abs_()
+            module.weight.mul_(1.0 if probe.given else STD).abs_()
         if isinstance(module, nn.Linear):
             linear[name] = module.weight.requires_grad_()
     with torch.enable_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,21 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SecondOrder", "differentiate", "hessian_times_gradient", "require_signal"]
+__all__ = [
+    "SecondOrder",
+    "ValueGradient",
+    "differentiate",
+    "hessian_times_gradient",
+    "require_signal",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ValueGradient:
+    """A tensor, of weights as the loss is taken at or of activations, and the gradient there."""
+
+    value: Tensor
+    grad: Tensor
 
 
 class _HardSigmoid(torch.autograd.Function):

@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ..searchspace.elastic import ElasticNetwork, Step, Trace
+from .padding import cleared
 
 __all__ = ["ImagePass", "Layer", "LayerTrace", "recording", "run_step"]
 
@@ -113,8 +114,8 @@ class Layer:
 class LayerTrace(Trace):
     """Remembers which weights were used, at which scale, and the layers that used them."""
 
-    def __init__(self, mask: Tensor | None = None) -> None:
-        super().__init__(he=True, mask=mask)
+    def __init__(self, mask: Tensor | None = None, *, given: bool = False) -> None:
+        super().__init__(he=not given, mask=mask)
         self.layers: list[Layer] = []
         self._scales: dict[int, tuple[Tensor, float]] = {}
         self._waiting: set[int] = set()
@@ -122,7 +123,7 @@ class LayerTrace(Trace):
     def weight(self, weight: Tensor, *, normed: bool = True) -> Tensor:
         used = super().weight(weight, normed=normed)
         # Batch norm follows: N(0, 1) as it is stands for He scale, see `Probe.gradients`.
-        scale = math.sqrt(2.0 / weight[0].numel()) if normed else 1.0
+        scale = math.sqrt(2.0 / weight[0].numel()) if normed and self.he else 1.0
         self._scales[id(used)] = (used, scale)  # the tensor too, so that its id stays taken
         self._waiting.add(id(used))
         return used
@@ -226,7 +227,7 @@ class ImagePass:
     """A forward pass in which no image depends on another.
 
     Attributes:
-        logits: ``[N, K]``, at He initialisation, in the graph.
+        logits: ``[N, K]``, at He initialisation or given weights, in the graph.
         features: what the classifier is given, ``[N, F]``.
         layers: those run, first to last, without the classifier.
     """
@@ -236,7 +237,7 @@ class ImagePass:
     layers: list[Layer]
 
     def gradients(self, upstream: Tensor) -> Iterator[Tensor]:
-        """Each image's gradient of every weight at He initialisation, layer by layer.
+        """Each image's gradient of every weight at He initialisation or as given, by layer.
 
         Args:
             upstream: gradient at the logits, ``[N, K]``.
@@ -276,9 +277,14 @@ class ImagePass:
 
 
 def run_step(
-    network: ElasticNetwork, step: Step, x: Tensor, mask: Tensor | None = None
+    network: ElasticNetwork,
+    step: Step,
+    x: Tensor,
+    mask: Tensor | None = None,
+    *,
+    given: bool = False,
 ) -> tuple[Tensor, LayerTrace]:
     """One step of an :class:`ImagePass`, and what it left."""
-    trace = LayerTrace(mask)
+    trace = LayerTrace(mask, given=given)
     with recording(trace):
-        return network.run_step(step, x, trace), trace
+        return cleared(network.run_step(step, x, trace), trace), trace

@@ -1,7 +1,8 @@
 """Distillers that compare logits, as scores at initialisation.
 
 The student's classifier is taken at its usual initialisation N(0, 1/fan_in): under N(0, 1) the
-softmax would be saturated. See :mod:`~scholarch.proxies.kd_matching` for what such scores are.
+softmax would be saturated. A given one is taken as it is. See
+:mod:`~scholarch.proxies.kd_matching` for what such scores are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ BETA, GAMMA = 2.0, 2.0
 
 def _student(probe: Probe) -> Tensor:
     """Logits over T, float64 ``[B, K]``."""
-    return probe.logits.double() / math.sqrt(probe.pooled.shape[1]) / TEMPERATURE
+    scale = 1.0 if probe.given else math.sqrt(probe.pooled.shape[1])
+    return probe.logits.double() / scale / TEMPERATURE
 
 
 def _teacher(teacher: TeacherSide) -> Tensor:

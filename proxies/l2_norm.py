@@ -21,7 +21,7 @@ def _weighted(probe: Probe) -> list[nn.Conv2d | nn.Linear]:
     "l2_norm", source="Abdelfattah et al., ICLR 2021, §3.1", needs={"forward", "network"}
 )
 def l2_norm(probe: Probe) -> float:
-    """Σ ‖w‖₂ over convolutions and the classifier at He initialisation.
+    """Σ ‖w‖₂ over convolutions and the classifier at He initialisation, or as given.
 
     A measure of size in disguise: at initialisation the norm grows with the root of the
     output channels.
@@ -29,7 +29,7 @@ def l2_norm(probe: Probe) -> float:
     total = 0.0
     for module in _weighted(probe):
         gain = 2.0 if isinstance(module, nn.Conv2d) else 1.0
-        scale = math.sqrt(gain / module.weight[0].numel())
+        scale = 1.0 if probe.given else math.sqrt(gain / module.weight[0].numel())
         total += scale * float(module.weight.detach().norm())
     return total
 

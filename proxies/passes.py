@@ -36,10 +36,13 @@ class SharedPass:
     Args:
         images: of each candidate.
         precision: of convolutions and linear layers, one of :data:`PRECISIONS`.
+        affine: whether batch norms have scales and shifts of their own, so that what they give
+            is no longer centred.
     """
 
-    def __init__(self, images: int, precision: str = "float32") -> None:
+    def __init__(self, images: int, precision: str = "float32", *, affine: bool = False) -> None:
         self._images = images
+        self._affine = affine
         self._dtype = PRECISIONS[precision]
         self._running = False
         self._map: tuple[Tensor, Owners] | None = None
@@ -61,7 +64,7 @@ class SharedPass:
         """Take a map's Gram matrix, or leave it to the batch norm that follows."""
         self._take()
         self._map = x, owners
-        if not normed:
+        if not normed or self._affine:
             self._take()
 
     def _take(self) -> None:
@@ -70,7 +73,7 @@ class SharedPass:
             self._grams.append((moments(x, self._images).gram, owners, False))
 
     def batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """Batch norm of each candidate by its own images; of scale 1 and shift 0 in scoring."""
+        """Batch norm of each candidate by its own images."""
         out: Tensor
         if self._running and len(x) > self._images:
             out = _BatchNorms.apply(x, weight, bias, eps, self._images)  # type: ignore[no-untyped-call]

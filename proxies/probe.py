@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from ..searchspace.architecture import Architecture
 from ..searchspace.elastic import ElasticNetwork, Step, Trace
 from .batch import Batch
 from .block import BlockProbe, Memo
-from .gradients import SecondOrder, differentiate, hessian_times_gradient
+from .gradients import SecondOrder, ValueGradient, differentiate, hessian_times_gradient
 from .image_gradients import ImagePass, LayerTrace, recording, run_step
+from .padding import cleared
 from .stages import evenly_spaced
 from .taps import Taps
 
@@ -49,14 +50,6 @@ class TeacherSide:
         return self._memo.get(name, lambda: compute(self))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ValueGradient:
-    """A tensor, of weights at He initialisation or of activations, and the gradient there."""
-
-    value: Tensor
-    grad: Tensor
-
-
 @dataclass(eq=False)
 class Probe:
     """A candidate and everything a proxy may ask about it.
@@ -66,6 +59,10 @@ class Probe:
     Weights that no batch norm follows (gates, behind the pool, all of a Transformer's) are taken
     at He scale, embeddings at theirs: gates under N(0, 1) would all be open or shut, attention
     would look at one token.
+
+    Where weights are ``given``, a trained or inherited supernet's, all of that is left out: every
+    weight, bias, norm and classifier is taken as it is, and what is said below of He
+    initialisation holds of these weights. Batch norm still uses the statistics of the batch.
 
     Attributes:
         arch: the candidate.
@@ -77,6 +74,7 @@ class Probe:
         seed: of the weights.
         images: what the first step was given, ``[B, C, H, W]``, normalised.
         modality: what these are, ``"image"``, ``"text"`` or ``"sound"``.
+        given: whether the network's weights are taken as they are.
     """
 
     arch: Architecture
@@ -88,11 +86,22 @@ class Probe:
     seed: int = 0
     images: Tensor | None = None
     modality: str = "image"
+    given: bool = False
     _memo: Memo = field(default_factory=Memo)
 
     def memo(self, name: str, compute: Callable[[Probe], T]) -> T:
         """``compute(self)``, the first time it is asked for under ``name``."""
         return self._memo.get(name, lambda: compute(self))
+
+    def trace(self, images: Tensor | None = None, **wanted: Any) -> Trace:
+        """A trace for one more pass, on weights as they are scored.
+
+        Args:
+            images: that are passed; default those of the batch.
+            wanted: of it, see :class:`~scholarch.searchspace.trace.Trace`.
+        """
+        mask = self.mask if images is None else self._network.mask_of(images)
+        return Trace(he=not self.given, mask=mask, **wanted)
 
     @cached_property
     def final_map(self) -> Tensor:
@@ -111,18 +120,18 @@ class Probe:
     @cached_property
     def pooled(self) -> Tensor:
         """What the classifier is given: the pooled final map, embedded, ``[B, F]``."""
-        trace = Trace(he=True, mask=self.mask)
-        return self._network.embed(self._averaged.detach(), trace).detach()
+        return self._network.embed(self._averaged.detach(), self.trace()).detach()
 
     @cached_property
     def classifier(self) -> Tensor:
-        """The classifier's weight, N(0, 1), ``[K, C]``."""
+        """The classifier's weight, N(0, 1) or as given, ``[K, C]``."""
         return self._network.classifier.slice(self.pooled.shape[1]).detach()
 
     @cached_property
     def logits(self) -> Tensor:
-        """``[B, K]``, with the N(0, 1) classifier."""
-        return self.pooled @ self.classifier.T
+        """``[B, K]``, with the N(0, 1) classifier, or the given one and its bias."""
+        logits = self.pooled @ self.classifier.T
+        return logits + self._network.classifier.bias.detach() if self.given else logits
 
     @property
     def labels(self) -> Tensor:
@@ -151,13 +160,16 @@ class Probe:
 
     @cached_property
     def _loss(self) -> tuple[Tensor, list[Tensor], list[float]]:
-        """Cross-entropy, the weights it depends on, and the factors to their He initialisation."""
-        trace = Trace(want_weights=True, he=True, mask=self.mask)
+        """Cross-entropy, the weights it depends on, and the factors to their He initialisation.
+
+        Given weights need none.
+        """
+        trace = self.trace(want_weights=True)
         with SecondOrder():
             logits, classifier = self.head(self.blocks[-1].output, trace)
         loss = functional.cross_entropy(logits, self.labels)
         slices = [weight for block in self.blocks for weight in block.weights] + trace.weights
-        scales = [math.sqrt(2.0 / weight[0].numel()) for weight in slices]
+        scales = [1.0 if self.given else math.sqrt(2.0 / w[0].numel()) for w in slices]
         return loss, [*slices, classifier], [*scales, 1.0]
 
     @cached_property
@@ -179,12 +191,19 @@ class Probe:
     def head(self, final_map: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
         """Logits under He initialisation behind a final map, and the classifier's leaf."""
         pooled = self._network.embed(self._network.pool(final_map, trace), trace)
-        classifier = (self.classifier / math.sqrt(pooled.shape[1])).requires_grad_()
-        return pooled @ classifier.T, classifier
+        return self._classified(pooled)
+
+    def _classified(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        if self.given:
+            classifier = self.classifier.clone().requires_grad_()
+            bias = self._network.classifier.bias.detach()
+            return features @ classifier.T + bias, classifier
+        classifier = (self.classifier / math.sqrt(features.shape[1])).requires_grad_()
+        return features @ classifier.T, classifier
 
     @property
     def gradients(self) -> tuple[ValueGradient, ...]:
-        """Cross-entropy's gradient at every convolution and linear layer, He-initialised.
+        """Cross-entropy's gradient at every convolution and linear layer, He-initialised or given.
 
         A convolution followed by batch norm computes the same at any scale s of its weight w,
         so its gradient at s·w is the gradient at w divided by s; this turns the shared N(0, 1)
@@ -214,7 +233,7 @@ class Probe:
         """Gradient of the summed logits at the images, one row an image, ``[B, C·H·W]``."""
         if self.images is None:
             raise RuntimeError("this probe has no images: its proxies declared no forward")
-        logits, _ = self.head(self.blocks[-1].output, Trace(he=True, mask=self.mask))
+        logits, _ = self.head(self.blocks[-1].output, self.trace())
         (grad,) = torch.autograd.grad(logits.sum(), [self.images], retain_graph=True)
         return grad.flatten(1)
 
@@ -223,12 +242,12 @@ class Probe:
         """A pass with constant statistics of batch norm: gradients image by image."""
         if self.images is None:
             raise RuntimeError("this probe has no images: its proxies declared no forward")
-        run = partial(run_step, self._network, mask=self.mask)
+        run = partial(run_step, self._network, mask=self.mask, given=self.given)
         final_map, traces = self.along("image pass", self.images.detach(), run)
-        head = LayerTrace(self.mask)
+        head = LayerTrace(self.mask, given=self.given)
         with recording(head):
             features = self._network.embed(self._network.pool(final_map, head), head)
-            logits = features @ (self.classifier.T / math.sqrt(features.shape[1]))
+            logits, _ = self._classified(features)
         layers = [layer for trace in (*traces, head) for layer in trace.layers]
         return ImagePass(logits, features.detach(), layers)
 
@@ -258,10 +277,9 @@ class Probe:
             images: ``[B, C, H, W]``, normalised.
             trace: its mask is set to the images'.
         """
-        x = images
-        trace.mask = self._network.mask_of(images)
+        x, trace.mask = images, self._network.mask_of(images)
         for step in self._network.steps(self.arch):
-            x = self._network.run_step(step, x, trace)
+            x = cleared(self._network.run_step(step, x, trace), trace)
         return x
 
     def standalone(self) -> nn.Module:

@@ -104,6 +104,8 @@ class Proxy:
             of their graph, which is then let go.
         bfloat16: whether its ranks are the same where convolutions and linear layers are
             computed in bfloat16; a proxy without a forward pass has nothing to say.
+        random_only: why it means nothing on weights that were trained or inherited; ``None``
+            where it is defined on them as well.
     """
 
     name: str
@@ -117,14 +119,18 @@ class Proxy:
     images: int = 2
     on_blocks: Callable[[BlockGroup, int], object] | None = None
     bfloat16: bool = False
+    random_only: str | None = None
 
-    def unfit(self, modality: str, targets: bool) -> str | None:
-        """Why inputs or labels will not do for it; ``None`` where they do.
+    def unfit(self, modality: str, targets: bool, given: bool = False) -> str | None:
+        """Why inputs, labels or weights will not do for it; ``None`` where they do.
 
         Args:
             modality: of the inputs, ``"image"``, ``"text"`` or ``"sound"``.
             targets: whether the labels are no classes: a teacher's vectors, or none at all.
+            given: whether weights are a supernet's, not random ones.
         """
+        if given and self.random_only is not None:
+            return f"candidates have a supernet's weights, and {self.random_only}"
         if modality != "image" and self.needs & {"images", "input_gradient"}:
             return f"it changes or makes up images, and inputs here are {modality}"
         if targets and self.needs & {"labels", "backward", "hessian"}:
@@ -146,6 +152,7 @@ def register_proxy(
     images: int = 2,
     on_blocks: Callable[[BlockGroup, int], object] | None = None,
     bfloat16: bool = False,
+    random_only: str | None = None,
 ) -> Callable[[Callable[[Probe], float]], Callable[[Probe], float]]:
     """Register a function of a probe; its docstring's first line becomes the summary.
 
@@ -176,6 +183,7 @@ def register_proxy(
                 images,
                 on_blocks,
                 bfloat16,
+                random_only,
             ),
         )
         return compute

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..searchspace.architecture import Architecture
-from ..searchspace.elastic import ElasticNetwork, to_channels_last
+from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.space import SearchSpace
+from .admission import check_batch, check_images, check_precision, naming, scored_network
 from .batch import Batch
 from .block import BlockProbe
 from .devices import exact_kernels, find_device, free, one_thread
-from .passes import PRECISIONS
 from .probe import Probe, TeacherSide
 from .registry import Proxy, get_proxy
 from .score_table import CandidateScore, ScoreTable, as_table, reason_of
@@ -34,9 +34,6 @@ GROUP = 64
 
 #: Of a score in a group, relative to the same candidate's scored alone.
 TOLERANCE = 1e-5
-
-#: What a proxy can need of a network, and what it is called.
-_TRAITS = {"bn": "batch norm", "relu": "ReLU activations", "attention": "attention layers"}
 
 
 class Scorer:
@@ -57,11 +54,15 @@ class Scorer:
             measured is float32 in either.
         group: candidates run at once, where all proxies can be had so; default 1 on a CPU,
             which gains nothing by more, and :data:`GROUP` on a GPU.
+        network: of the space, whose weights candidates have as they are, say those that a
+            supernet was trained to or inherited; default random ones of the seed. They are
+            copied, the network stays as it is.
 
     Raises:
         UnknownNameError: if a proxy is unknown.
-        InvalidInputError: if a need is not met, images are too few, there is no such device or
-            a proxy's ranks do not hold in the precision; says what to leave out or to give.
+        InvalidInputError: if a need is not met, images are too few, there is no such device, a
+            proxy's ranks do not hold in the precision, a proxy is defined on random weights
+            alone, or the network is another space's; says what to leave out or to give.
     """
 
     def __init__(
@@ -75,14 +76,16 @@ class Scorer:
         device: str = "cpu",
         precision: str = "float32",
         group: int | None = None,
+        network: ElasticNetwork | None = None,
     ) -> None:
         self.space = space
+        self._given = network
         self.proxies: tuple[Proxy, ...] = tuple(get_proxy(name) for name in dict.fromkeys(proxies))
         self.seed = seed
         self._needs = frozenset[str]().union(*(proxy.needs for proxy in self.proxies))
         self._device = find_device(device)
         self._precision = precision
-        self._check_precision()
+        check_precision(self.proxies, precision, given=network is not None)
         if group is not None and group < 1:
             raise InvalidInputError(f"group = {group}; need at least 1 candidate at once")
         self._group = group or (1 if self._device.type == "cpu" else GROUP)
@@ -94,76 +97,36 @@ class Scorer:
         if "teacher" in self._needs:
             self._meet(teacher)
 
-    def _check_precision(self) -> None:
-        if self._precision not in PRECISIONS:
-            raise InvalidInputError(
-                f"unknown precision {self._precision!r}; known: {', '.join(PRECISIONS)}"
-            )
-        if self._precision == "float32":
-            return
-        moved = [p.name for p in self.proxies if "forward" in p.needs and not p.bfloat16]
-        if moved:
-            raise InvalidInputError(
-                f"{', '.join(moved)} {'ranks' if len(moved) == 1 else 'rank'} otherwise in"
-                f" {self._precision}, or has not been shown not to; leave it out, or take float32"
-            )
-
     def _open(self, batch: Batch | None) -> None:
         if batch is None:
             raise InvalidInputError(
-                f"{self._naming('forward')} need a batch of inputs; give one, or ask only for"
-                " params, macs and depth"
+                f"{naming(self.proxies, 'forward')} need a batch of inputs; give one, or ask only"
+                " for params, macs and depth"
             )
-        batch.check_modality(f"space {self.space.name!r}", self.space.modality)
-        if batch.images.shape[1] != self.space.in_channels:
-            raise InvalidInputError(
-                f"the batch has {batch.images.shape[1]} channels, space {self.space.name!r}"
-                f" takes {self.space.in_channels}; create it with in_channels="
-                f"{batch.images.shape[1]}"
-            )
-        side = int(batch.images.shape[3])
-        if tuple(batch.images.shape[1:]) != self.space.input_shape(side):
-            raise InvalidInputError(
-                f"the batch's images are {batch.images.shape[2]}×{batch.images.shape[3]} pixels;"
-                " costs are counted for square ones; crop or pad them"
-            )
-        for proxy in self.proxies:
-            if reason := proxy.unfit(self.space.modality, batch.has_targets):
-                raise InvalidInputError(
-                    f"proxy {proxy.name!r} is not defined here: {reason}; leave it out"
-                )
-        if batch.num_classes != self.space.num_classes:
-            raise InvalidInputError(
-                f"the batch has {batch.num_classes} classes, space {self.space.name!r} is made"
-                f" for {self.space.num_classes}; create it with num_classes={batch.num_classes}"
-            )
-        network = self.space.supernet(seed=self.seed, init="normal").train()
-        network.requires_grad_(False)
-        to_channels_last(network)
-        for trait, what in _TRAITS.items():
-            if trait in self._needs and trait not in network.traits:
-                raise InvalidInputError(
-                    f"{self._naming(trait)} need {what}, which the networks of space"
-                    f" {self.space.name!r} lack; leave it out"
-                )
-        if short := [proxy for proxy in self.proxies if proxy.images > len(batch)]:
-            most = max(short, key=lambda proxy: proxy.images)
-            raise InvalidInputError(
-                f"proxy {most.name!r} needs at least {most.images} images, the batch has"
-                f" {len(batch)}; take {most.images} or more (--batch-size, of a benchmark --size),"
-                " or leave it out"
-            )
+        given = self._given is not None
+        check_batch(self.space, self.proxies, batch, given=given)
+        network = scored_network(self.space, self.proxies, self.seed, self._given)
+        check_images(self.proxies, batch)
         self._batch = batch = replace(
             batch, images=batch.images.to(self._device), labels=batch.labels.to(self._device)
         )
         images = batch.normalised.contiguous(memory_format=torch.channels_last)
         network.to(self._device)
-        self._walk = Walk(network, self.proxies, images, seed=self.seed, precision=self._precision)
+        self._walk = Walk(
+            network,
+            self.proxies,
+            images,
+            seed=self.seed,
+            precision=self._precision,
+            given=given,
+        )
+        self._given = None  # copied
 
     def _meet(self, taps: Taps | None) -> None:
         if taps is None or self._batch is None:
             raise InvalidInputError(
-                f"{self._naming('teacher')} need a teacher; give one (--teacher), or leave it out"
+                f"{naming(self.proxies, 'teacher')} need a teacher; give one (--teacher), or leave"
+                " it out"
             )
         if len(taps.pooled) != len(self._batch):
             raise InvalidInputError(
@@ -175,10 +138,6 @@ class Scorer:
                 continue
             if reason := proxy.check(self._teacher, self.space.num_classes):
                 raise InvalidInputError(f"proxy {proxy.name!r} is not defined here: {reason}")
-
-    def _naming(self, need: str) -> str:
-        names = [repr(proxy.name) for proxy in self.proxies if need in proxy.needs]
-        return f"prox{'y' if len(names) == 1 else 'ies'} {', '.join(names)}"
 
     @property
     def network(self) -> ElasticNetwork | None:
@@ -258,6 +217,7 @@ class Scorer:
                 self.seed,
                 self._walk.images,
                 self.space.modality,
+                self._walk.given,
             )
 
     def _walked(

@@ -99,6 +99,7 @@ def measure(group: BlockGroup, seed: int = 0) -> None:  # noqa: ARG001
     needs={"forward", "images", "network", "bn"},
     on_blocks=measure,
     bfloat16=True,
+    random_only="it takes batch norm out, without which weights trained with it say nothing",
 )
 def synflow(probe: Probe) -> float:
     """Logarithm of Σ |w ⊙ ∂R/∂w|, R the summed output for an all-one image.

@@ -94,7 +94,7 @@ def te_nas_regions(probe: Probe) -> float:
         raise RuntimeError("te-nas-regions needs the nested network")
 
     def run(step: Step, x: Tensor) -> tuple[Tensor, int]:
-        trace = Trace(want_relus=True, he=True)
+        trace = Trace(want_relus=True, he=not probe.given)
         x = network.run_step(step, x, trace)
         return x, sum(_changes(relu) for relu in trace.relus)
 

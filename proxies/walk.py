@@ -20,6 +20,7 @@ from .block import BlockProbe
 from .gradients import SecondOrder
 from .group import BlockGroup
 from .ledger import Ledger
+from .padding import cleared
 from .passes import SharedPass
 from .registry import Proxy
 
@@ -38,6 +39,7 @@ class Walk:
         images: what every candidate is given, ``[B, C, H, W]``, normalised.
         seed: of what proxies draw.
         precision: of convolutions and linear layers.
+        given: whether weights are taken as they are, and not at an initialisation's scale.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Walk:
         *,
         seed: int,
         precision: str,
+        given: bool = False,
     ) -> None:
         self.network = network
+        self.given = given
         self.images = images
         self._seed = seed
         self._mask = network.mask_of(images)
-        self._pass = SharedPass(len(images), precision)
+        self._pass = SharedPass(len(images), precision, affine=given)
         network.track_statistics(False, self._pass.batch_norm)
         self._needs = frozenset[str]().union(*(proxy.needs for proxy in proxies))
         # One graph from the images on, or one a step, which goes as soon as it has served.
@@ -159,7 +163,7 @@ class Walk:
             want_weights="backward" in self._needs,
             want_relus="relu" in self._needs,
             want_maps="maps" in self._needs,
-            he=True,
+            he=not self.given,
             images=images,
             mask=None if self._mask is None else torch.cat([self._mask] * len(steps)),
             on_map=self._pass.on_map if "map_moments" in self._needs else None,
@@ -169,7 +173,7 @@ class Walk:
             given = given.detach().requires_grad_()
         twice = SecondOrder() if "hessian" in self._needs else contextlib.nullcontext()
         with self._pass.running() as grams, twice:
-            output = self.network.run_group(steps, given, trace)
+            output = cleared(self.network.run_group(steps, given, trace), trace)
         blocks = [
             BlockProbe(step, part, trace.relus, trace.weights, trace.maps, parent)
             for step, parent, part in zip(steps, parents, output.split(images), strict=True)

@@ -19,6 +19,7 @@ GAMMA = 1e-2
     "zen",
     source="Zen-NAS (Lin et al., ICCV 2021, Alg. 1)",
     needs={"forward", "images", "network", "bn"},
+    random_only="it is an expectation over weights that are N(0, 1)",
 )
 def zen(probe: Probe) -> float:
     """Log E‖f(x) − f(x + γε)‖₁ + Σ over batch norms of ½ log of their mean variance.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..searchspace.elastic import Step, Trace
+from ..searchspace.elastic import Step
 from .gradients import differentiate
+from .padding import cleared
 from .probe import Probe
 from .registry import register_proxy
 
@@ -39,19 +40,20 @@ def steadiness(grads: Tensor) -> float:
 
 
 def _half_gradients(probe: Probe, half: int) -> list[Tensor]:
-    """Cross-entropy's gradients on one half of the batch, at N(0, 1) weights."""
+    """Cross-entropy's gradients on one half of the batch, at N(0, 1) or given weights."""
     network, images = probe.network, probe.images
     if network is None or images is None:
         raise RuntimeError("zico needs the nested network and the batch")
 
+    part = images.detach().tensor_split(HALVES)[half]
+
     def run(step: Step, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        trace = Trace(want_weights=True, he=True)
-        return network.run_step(step, x, trace), trace.weights
+        trace = probe.trace(part, want_weights=True)
+        return cleared(network.run_step(step, x, trace), trace), trace.weights
 
     with torch.enable_grad():
-        part = images.detach().tensor_split(HALVES)[half]
         final_map, used = probe.along(f"zico {half}", part, run)
-        trace = Trace(want_weights=True, he=True)
+        trace = probe.trace(part, want_weights=True)
         logits, classifier = probe.head(final_map, trace)
         loss = functional.cross_entropy(logits, probe.labels.tensor_split(HALVES)[half])
         leaves = [weight for weights in (*used, trace.weights) for weight in weights]
@@ -62,6 +64,7 @@ def _half_gradients(probe: Probe, half: int) -> list[Tensor]:
     "zico",
     source="ZiCo (Li et al., ICLR 2023, eq. 14, with the released code's deviation)",
     needs={"forward", "labels", "network"},
+    version=2,  # padding of text and sound is left out
     images=HALVES * SMALLEST,
 )
 def zico(probe: Probe) -> float:
