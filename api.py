@@ -17,6 +17,7 @@ from .proxies.batch import Batch
 from .proxies.registry import get_proxy
 from .proxies.teacher import Teacher
 from .search.budget import Budget
+from .search.by_proxies import check_asked, needs_teacher, search_by_proxies
 from .search.calibration.request import SearchRequest
 from .search.command import command_line, line_of
 from .search.inherited import search_supernet
@@ -68,7 +69,8 @@ def find_student(
     """The best students of a teacher under a budget, without training a single one.
 
     With ``supernet`` the search is on a trained supernet: a candidate's score is its accuracy on
-    the validation part with the weights that it inherits, and so are the students'.
+    the validation part with the weights that it inherits, and so are the students'. With
+    ``proxies`` besides, it is what these make of the inherited weights.
 
     Args:
         space: a space or its registered name, made for the data's classes and resolution;
@@ -80,9 +82,9 @@ def find_student(
             Of several, a list, one is chosen: by its own validation accuracy, or with
             ``calibrate`` by the students it teaches; ``result.info["teachers"]`` compares them.
         supernet: the folder of a training run, its ``supernet.safetensors`` or what
-            ``load_supernet`` gave. It brings its space, and stands in place of ``space``,
-            ``teacher`` and ``proxies``; data that nobody labelled need the teacher whose answers
-            candidates are measured by.
+            ``load_supernet`` gave. It brings its space, and stands in place of ``space`` and, but
+            for proxies that ask for one, of ``teacher``; data that nobody labelled need the
+            teacher whose answers candidates are measured by.
         predictor: of a search on a supernet: ``"off"`` evaluates every candidate; a number
             evaluates as many and lets the searcher ask a predictor of them, whose front is then
             evaluated; ``"auto"`` takes 200 where more than 800 evaluations are asked.
@@ -141,41 +143,45 @@ def find_student(
                 "a batch has no validation part to choose on; give the data set for --supernet"
             )
         measured = load_data(data)
-        _stands_alone(space, None if measured.unlabelled else teacher, proxies, workers, precision)
+        several = teacher if isinstance(teacher, list | tuple) else [teacher]
+        asked: list[Any] = [one for one in several if one is not None]
+        check_asked(space, asked, measured.unlabelled, proxies, predictor, workers, precision)
+        teachers = [load_teacher(one, classes=measured) for one in asked]
         if measured.unlabelled:
-            given = teacher if isinstance(teacher, list | tuple) else [teacher]
-            answering: list[Any] = [one for one in given if one is not None]
-            measured = labelled(measured, [load_teacher(one) for one in answering])
+            measured = labelled(measured, teachers)
         trained = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
         for path in tables:
             trained.space.attach(load_table(path, trained.space))
-        return search_supernet(
-            trained,
-            measured,
-            budget=bounds,
-            searcher=searcher,
-            evaluations=evaluations,
-            seed=seed,
-            predictor=predictor,
-            calibration=calibration,
-            out=Path(out) if out is not None else None,
-            device=device,
-            command=command
-            or line_of(
-                ["--supernet", str(trained.path or "SUPERNET"), "--data", _name_of(data)],
-                bounds,
-                tables,
-                {
-                    "predictor": (str(predictor), "auto"),
-                    "calibration": (str(calibration), "2000"),
-                    "searcher": (searcher, ""),
-                    "evaluations": (str(evaluations), ""),
-                    "seed": (str(seed), ""),
-                    **options,
-                },
-                out,
-            ),
-            progress=progress,
+        words = ["--supernet", str(trained.path or "SUPERNET"), "--data", _name_of(data)]
+        words += [word for one in teachers for word in ("--teacher", one.name)]
+        words += [word for name in proxies or () for word in ("--proxy", name)]
+        numbers = {
+            "predictor": (str(predictor), "auto"),
+            "calibration": (str(calibration), "2000"),
+            "searcher": (searcher, ""),
+            "evaluations": (str(evaluations), ""),
+            "seed": (str(seed), ""),
+            **({"batch-size": (str(batch_size), "64")} if proxies else {}),
+            **options,
+        }
+        common: dict[str, Any] = {
+            "budget": bounds,
+            "searcher": searcher,
+            "evaluations": evaluations,
+            "seed": seed,
+            "calibration": calibration,
+            "out": Path(out) if out is not None else None,
+            "device": device,
+            "command": command or line_of(words, bounds, tables, numbers, out),
+            "progress": progress,
+        }
+        if not proxies:
+            return search_supernet(trained, measured, predictor=predictor, **common)
+        if not teachers and measured.name == "digits" and needs_teacher(proxies):
+            teachers = [load_teacher(BUNDLED)]
+        only = teachers[0] if teachers else None
+        return search_by_proxies(
+            trained, measured, only, proxies=proxies, batch_size=batch_size, **common
         )
     if predictor != "auto" or calibration != 2000:
         raise InvalidInputError(
@@ -190,11 +196,11 @@ def find_student(
         batch = dataset.batch(batch_size, seed)
     choice = None
     if isinstance(teacher, str | Path | nn.Module | Teacher):
-        guide: Teacher | None = load_teacher(teacher)
+        guide: Teacher | None = load_teacher(teacher, classes=dataset)
     elif teacher is None:
         guide = _default_teacher(batch, proxies, rule)
     else:
-        named = [load_teacher(one) for one in teacher]
+        named = [load_teacher(one, classes=dataset) for one in teacher]
         choice = choose_teacher(named, dataset) if len(named) != 1 else None
         guide = choice.teachers[0] if choice else named[0]
     if guide is not None:
@@ -249,31 +255,6 @@ def find_student(
     if labels is not None:
         return find_calibrated(request, labels, dataset, choice, guide, folder)
     return find_among(request, choice, folder) if choice else request.run(guide, folder)
-
-
-def _stands_alone(
-    space: object,
-    teacher: object,
-    proxies: object,
-    workers: int,
-    precision: str,
-) -> None:
-    """Refuse what a search on a supernet cannot be given."""
-    given = {"--space": space, "--teacher": teacher, "--proxy": proxies}
-    named = [name for name, value in given.items() if value is not None and value != []]
-    if named:
-        raise InvalidInputError(
-            f"--supernet and {', '.join(named)} exclude each other: a supernet brings its space,"
-            " and its candidates are scored by their own accuracy"
-        )
-    if workers != 1:
-        raise InvalidInputError(
-            f"workers = {workers}; candidates of a supernet are evaluated in one process, take 1"
-        )
-    if precision != "float32":
-        raise InvalidInputError(
-            f"precision {precision!r}; candidates of a supernet are evaluated in float32"
-        )
 
 
 def _name_of(data: Any) -> str:

@@ -66,11 +66,17 @@ app.command("search")(search_command)
 @app.command("score")
 def score_command(
     file: Annotated[Path, typer.Argument(help="One architecture a line, in the space's notation.")],
-    space: Annotated[str, typer.Option(help="Registered space.")],
     data: Annotated[
         str,
         typer.Option(help="digits, a .npz file, a folder of images, text (.txt, .tsv) or sound."),
     ],
+    space: Annotated[
+        str | None, typer.Option(help="Registered space; a supernet brings its own.")
+    ] = None,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(help="Score on its weights as they are (the folder of train or inherit)."),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Teacher.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random teacher.")] = False,
@@ -94,6 +100,7 @@ def score_command(
     from .console import print_scores
     from .deriving import space_for
     from .scoring import score
+    from .supernet.pretrained import load_supernet
 
     load_plugins(plugin)
     from .data import load_data
@@ -113,8 +120,20 @@ def score_command(
 
         guide = load_teacher(BUNDLED)
     if guide is not None:
+        guide = load_teacher(guide, classes=dataset)
         batch = answered(batch, guide)
-    where = space_for(space, batch, guide, options_of(option))
+    options, trained = options_of(option), None
+    if supernet is not None:
+        if space is not None or options:
+            raise InvalidInputError(
+                "--supernet and --space or --option exclude each other: a supernet brings its space"
+            )
+        trained = load_supernet(supernet)
+        where = trained.space
+    elif space is None:
+        raise InvalidInputError("nothing to score architectures of; give --space or --supernet")
+    else:
+        where = space_for(space, batch, guide, options)
     archs = []
     for number, line in enumerate(lines, start=1):
         if line and not line.startswith("#"):
@@ -127,6 +146,7 @@ def score_command(
     table = score(
         where,
         archs,
+        supernet=trained,
         batch=batch,
         teacher=guide,
         proxies=proxy,

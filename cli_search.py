@@ -65,8 +65,8 @@ def search_command(
     supernet: Annotated[
         Path | None,
         typer.Option(
-            help="Search on a trained supernet (the folder of scholarch train): by validation"
-            " accuracy with inherited weights, without --space, --proxy and --teacher."
+            help="Search on a supernet (the folder of scholarch train or inherit), without"
+            " --space: by validation accuracy with inherited weights, or by --proxy on these."
         ),
     ] = None,
     predictor: Annotated[

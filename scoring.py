@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from .search.domain import Domain
 from .search.find import REFERENCE_SIZE
 from .search.settings import ranks_nothing
 from .searchspace.architecture import Architecture
+from .searchspace.errors import InvalidInputError
 from .searchspace.space import SearchSpace
+from .supernet.pretrained import Supernet, load_supernet
 from .teacher import load_teacher
 
 __all__ = ["list_proxies", "score"]
@@ -31,9 +34,10 @@ def list_proxies(pattern: str = "*") -> list[str]:
 
 
 def score(
-    space: SearchSpace,
-    archs: Sequence[Architecture],
+    space: SearchSpace | None = None,
+    archs: Sequence[Architecture] = (),
     *,
+    supernet: Supernet | str | Path | None = None,
     batch: Batch | tuple[Tensor, Tensor] | None = None,
     teacher: Teacher | nn.Module | str | None = None,
     proxies: Sequence[str] | None = None,
@@ -44,8 +48,13 @@ def score(
     """Score architectures without training them.
 
     Args:
-        space: where they come from.
+        space: where they come from; a supernet brings its own.
         archs: what to score.
+        supernet: whose weights they have, as they are: what ``inherit_supernet``,
+            ``train_supernet`` or ``load_supernet`` gave, its file or the folder of a run; default
+            random ones, which is what the proxies were made and compared for. Batch norm uses
+            the batch's statistics. Proxies have to be named: no ensemble was chosen on such
+            weights.
         batch: real images and labels; not needed for params, macs and depth.
         teacher: needed by the teacher-student similarities.
         proxies: registered names; default the ensemble, under ``"ensemble"``.
@@ -61,7 +70,8 @@ def score(
 
     Raises:
         UnknownNameError: for an unknown proxy.
-        InvalidInputError: if a need is not met, or there is no such device.
+        InvalidInputError: if a need is not met, there is no such device, neither space nor
+            supernet is given or they differ, or a proxy is defined on random weights alone.
 
     Example:
         >>> import scholarch
@@ -72,11 +82,13 @@ def score(
         [12501632.0, 97436288.0]
     """
     proxies = (proxies,) if isinstance(proxies, str) else proxies
+    trained = load_supernet(supernet) if isinstance(supernet, str | Path) else supernet
+    space = _space_of(space, trained, proxies)
     names = tuple(dict.fromkeys(proxies or (DEFAULT,)))
     ensembles = {name: ensemble_for(name, space.family) for name in names if name in ENSEMBLES}
     plain = [name for name in names if name not in ENSEMBLES]
     parts = [part for ensemble in ensembles.values() for part in ensemble.parts]
-    given = _batch_of(batch, space) if batch is not None else None
+    given = _batch_of(batch, space, trained) if batch is not None else None
     taps = None
     if teacher is not None and given is not None:
         guide = load_teacher(teacher)
@@ -89,6 +101,7 @@ def score(
         seed=seed,
         device=device,
         precision=precision,
+        network=None if trained is None else trained.network,
     )
     table = scorer.table(archs)
     columns, failures = dict(table.columns), dict(table.failures)
@@ -116,10 +129,36 @@ def score(
     )
 
 
-def _batch_of(batch: Batch | tuple[Tensor, Tensor], space: SearchSpace) -> Batch:
+def _space_of(
+    space: SearchSpace | None, supernet: Supernet | None, proxies: Sequence[str] | None
+) -> SearchSpace:
+    """Where architectures come from; refuses what does not go together."""
+    if supernet is None:
+        if space is None:
+            raise InvalidInputError("no space to score architectures of; give a space or supernet=")
+        return space
+    if space is not None and space.spec() != supernet.space.spec():
+        raise InvalidInputError(
+            f"space {space.name!r} beside a supernet of another, {supernet.space.name!r}; leave the"
+            " space out, the supernet brings its own"
+        )
+    if not proxies:
+        raise InvalidInputError(
+            "no proxies to score a supernet's weights by; name some: the default ensemble was"
+            " chosen on random weights"
+        )
+    return supernet.space
+
+
+def _batch_of(
+    batch: Batch | tuple[Tensor, Tensor], space: SearchSpace, supernet: Supernet | None
+) -> Batch:
     if isinstance(batch, Batch):
         return batch
     images, labels = batch
+    seen = {} if supernet is None else supernet.about.get("data", {})
+    if "mean" in seen and "std" in seen:  # weights go with what they were trained on
+        return Batch(images, labels, space.num_classes, tuple(seen["mean"]), tuple(seen["std"]))
     mean = tuple(images.mean(dim=(0, 2, 3)).tolist())
     std = tuple(images.std(dim=(0, 2, 3)).clamp_min(1e-6).tolist())
     return Batch(images, labels, space.num_classes, mean, std)

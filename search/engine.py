@@ -9,6 +9,7 @@ from ..proxies.batch import Batch
 from ..proxies.scoring import CandidateScore, Scorer
 from ..proxies.taps import Taps
 from ..searchspace.architecture import Architecture
+from ..searchspace.elastic import ElasticNetwork
 from ..searchspace.space import SearchSpace
 
 __all__ = ["Closable", "Engine", "InProcessEngine"]
@@ -46,6 +47,7 @@ class InProcessEngine:
         seed: int,
         device: str = "cpu",
         precision: str = "float32",
+        network: ElasticNetwork | None = None,
     ) -> None:
         # Made at once: an unmet need has to be refused before a run starts.
         self._scorer = Scorer(
@@ -56,6 +58,7 @@ class InProcessEngine:
             seed=seed,
             device=device,
             precision=precision,
+            network=network,
         )
 
     def score(

@@ -198,7 +198,7 @@ def conduct(
         result = assemble(SearchResult, store, space, settings, info, str(out) if out else None)
         finish(result)
         _time_front(result)
-        if settings.supernet is None and (note := size_note(result.candidates)):
+        if not settings.measured and (note := size_note(result.candidates)):
             result.notes.append(note)
         if out is not None:
             write_outputs(result, out)

@@ -29,14 +29,21 @@ from .predicted import PREDICTED, PredictedRun, sample_size
 from .result import SearchResult
 from .run import Progress, SearchRun
 from .searchers.base import check_searcher
+from .settings import MEASURED_SCORE as SCORE
 from .settings import RunSettings, ScoreRule, check_counts
 from .store import RunStore
 from .weights import FrontWeights, weights_fingerprint
 
-__all__ = ["SCORE", "InheritedEngine", "check_data", "search_supernet"]
+__all__ = [
+    "SCORE",
+    "InheritedEngine",
+    "about_supernet",
+    "check_data",
+    "data_settings",
+    "keep_front",
+    "search_supernet",
+]
 
-#: What is maximised: accuracy on the validation part with inherited, calibrated weights.
-SCORE = "supernet-accuracy"
 VERSION = 1
 
 
@@ -135,11 +142,7 @@ def search_supernet(
     rule = ScoreRule(SCORE, (SCORE,), VERSION)
     settings = RunSettings(
         space=space.spec(),
-        data={
-            "name": data.name,
-            "fingerprint": part_fingerprint(data.train) + part_fingerprint(data.val),
-            "size": len(data.val.labels),
-        },
+        data={**data_settings(data), "size": len(data.val.labels)},
         teacher=None,
         score={
             "name": SCORE,
@@ -162,15 +165,7 @@ def search_supernet(
         "command": command,
         "teacher": {},
         "workers": 1,
-        "supernet": {
-            "path": None if supernet.path is None else str(supernet.path.resolve()),
-            "fingerprint": fingerprint,
-            "schedule": str(supernet.about.get("settings", {}).get("schedule", "")),
-            "steps": supernet.about.get("next_step"),
-            "mean": list(data.mean),
-            "std": list(data.std),
-            **({"score": AGREEMENT} if has_targets(data.train.labels) else {}),
-        },
+        "supernet": about_supernet(supernet, data, fingerprint),
     }
 
     def drive(store: RunStore) -> list[str]:
@@ -185,9 +180,30 @@ def search_supernet(
         return predicted.notes
 
     def finish(result: SearchResult) -> None:
-        _finish(result, evaluator, data, test=test)
+        keep_front(result, evaluator, data, test=test)
 
     return conduct(space, settings, engine, drive, about, out, notes, finish)
+
+
+def data_settings(data: LabelledImages) -> dict[str, Any]:
+    """What a run on a supernet says of its data: their name and fingerprint."""
+    return {
+        "name": data.name,
+        "fingerprint": part_fingerprint(data.train) + part_fingerprint(data.val),
+    }
+
+
+def about_supernet(supernet: Supernet, data: LabelledImages, fingerprint: str) -> dict[str, Any]:
+    """What ``run.json`` tells of a supernet beside the settings."""
+    return {
+        "path": None if supernet.path is None else str(supernet.path.resolve()),
+        "fingerprint": fingerprint,
+        "schedule": str(supernet.about.get("settings", {}).get("schedule", "")),
+        "steps": supernet.about.get("next_step"),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        **({"score": AGREEMENT} if has_targets(data.train.labels) else {}),
+    }
 
 
 def check_data(supernet: Supernet, data: LabelledImages) -> list[str]:
@@ -231,20 +247,28 @@ def check_data(supernet: Supernet, data: LabelledImages) -> list[str]:
     ]
 
 
-def _finish(
+def keep_front(
     result: SearchResult, evaluator: Evaluator, data: LabelledImages, *, test: bool
 ) -> None:
-    """Keep the front's networks, and read the test part for them, once."""
+    """Keep the front's networks, and read the test part for them, once.
+
+    The validation part, too, where their scores are no accuracies on it.
+    """
     weights = FrontWeights(lambda: evaluator.network)
     tested: dict[str, float] = {}
+    validated: dict[str, float] = {}
     test = test and len(data.test.labels) > 0
     began = time.monotonic()
     with one_thread(), exact_kernels():
         for candidate in result.front:
             network = evaluator.extract(candidate.arch)
             weights.keep(candidate.arch, network)
+            if not result.settings.measured:
+                validated[candidate.arch.key] = accuracy(network, evaluator.batches("val"))
             if test:
                 tested[candidate.arch.key] = accuracy(network, evaluator.batches("test"))
     result.weights = weights
+    if validated:
+        result.info["val"] = validated
     result.info["seconds"] = round(result.info["seconds"] + time.monotonic() - began, 1)
     result.info["test"] = {"images": len(data.test.labels) if test else 0, "accuracy": tested}

@@ -138,6 +138,12 @@ class SearchOutcome:
         """Key → accuracy on the test part, of the front where it was read; else empty."""
         return dict(self.info.get("test", {}).get("accuracy", {}))
 
+    def validated(self, candidate: Candidate) -> float:
+        """Accuracy on the validation part, of a search on a supernet; NaN off its front."""
+        if self.settings.measured:
+            return candidate.score
+        return float(self.info.get("val", {}).get(candidate.arch.key, math.nan))
+
     def _student(self, candidate: Candidate) -> Student:
         return Student(
             candidate.arch,
@@ -153,7 +159,7 @@ class SearchOutcome:
         """The candidate's weights out of the supernet, and where they come from."""
         weights = self.weights or FrontWeights.nowhere()
         settings, told = self.settings, self.info.get("supernet", {})
-        found = {"val": candidate.score}
+        found = {"val": self.validated(candidate)}
         if candidate.arch.key in self.tested:
             found["test"] = self.tested[candidate.arch.key]
         return TrainedWeights(

@@ -49,7 +49,7 @@ def render_report(data: ReportData) -> str:
             stages=stage_view(data.stages),
             standing=_standing(data, shares),
             # Of measured accuracies none need be told how well sizes would have done.
-            ranks=None if data.supernet else rank_table(data, scored, ranks),
+            ranks=None if data.by_accuracy else rank_table(data, scored, ranks),
             taus=_taus(ranks),
             few=FEWEST_FOR_TAU,
             strong=decimal(STRONG_DISAGREEMENT),

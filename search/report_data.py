@@ -54,6 +54,7 @@ class ReportData:
         measured: rows of what was timed on this machine: notation, device, predicted, measured,
             error and whether it is over its bound, as texts.
         supernet: label -> value, where candidates were measured with a supernet's weights.
+        by_accuracy: whether their scores are accuracies with these, and not training-free.
         accuracies: rows of the front there: notation, predicted, validation and test accuracy.
         measure: what they are, ``"accuracy"`` or ``"agreement"``.
         items: what inputs are called.
@@ -77,6 +78,7 @@ class ReportData:
     failures: dict[str, int]
     measured: list[dict[str, Any]] = field(default_factory=list)
     supernet: dict[str, str] = field(default_factory=dict)
+    by_accuracy: bool = False
     accuracies: list[dict[str, Any]] = field(default_factory=list)
     measure: str = "accuracy"
     items: str = "images"

@@ -216,9 +216,9 @@ class SearchRun:
 
 def score_keys(settings: RunSettings) -> list[ScoreKey]:
     """The store's keys of every proxy a run computes."""
-    # A trained supernet stands where a teacher does: a score hangs on one or the other.
-    source = settings.teacher or settings.supernet or {}
-    teacher = str(source.get("fingerprint", ""))
+    # A supernet stands where a teacher does, or beside one: a score hangs on both.
+    sources = [settings.teacher or {}, settings.supernet or {}]
+    teacher = "+".join(str(one["fingerprint"]) for one in sources if "fingerprint" in one)
     batch = str(settings.data["fingerprint"])
     return [
         (name, version, teacher, batch, settings.seed) for name, version in settings.proxies.items()

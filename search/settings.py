@@ -15,7 +15,10 @@ from ..proxies.ranks import log_rank_sum
 from ..proxies.registry import get_proxy
 from ..searchspace.errors import InvalidInputError, ScholarchError
 
-__all__ = ["RunSettings", "ScoreRule", "check_counts", "ranks_nothing"]
+__all__ = ["MEASURED_SCORE", "RunSettings", "ScoreRule", "check_counts", "ranks_nothing"]
+
+MEASURED_SCORE = "supernet-accuracy"
+"""Maximised on a supernet: accuracy on the validation part with inherited, calibrated weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,11 @@ class RunSettings:
     tables: dict[str, str]
     scoring: dict[str, str] = field(default_factory=dict)
     supernet: dict[str, Any] | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether scores are accuracies on the validation part, and not training-free."""
+        return self.supernet is not None and self.score["name"] == MEASURED_SCORE
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

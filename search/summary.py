@@ -82,13 +82,14 @@ def _trained(result: SearchOutcome) -> dict[str, Any]:
             "picked": candidate is result.pick,
             "costs": [(n, cost_value(n, candidate.costs[n])) for n in result.objectives],
             "predicted": percent(candidate.scores.get(PREDICTED, math.nan)),
-            "val": _shown(candidate.score, score),
+            "val": _shown(result.validated(candidate), score),
             "test": _shown(tested.get(candidate.arch.key, math.nan), score),
         }
         for candidate in result.front
     ]
     return {
         "supernet": about,
+        "by_accuracy": settings.measured,
         "accuracies": rows,
         "measure": score,
         "test_images": int(info.get("test", {}).get("images", 0)),
@@ -189,7 +190,7 @@ def _run(result: SearchOutcome) -> dict[str, str]:
     rows = {
         "space": f"{settings.space['name']} ({result.space.size:,} architectures)",
         "data": f"{settings.data['name']}, {settings.data['size']:,}"
-        f" {'training' if settings.supernet is None else 'validation'} {_items(result)}",
+        f" {'validation' if settings.measured else 'training'} {_items(result)}",
         "score": score,
         "searcher": settings.searcher,
         "evaluations": f"{len(result.candidates):,}",
@@ -198,7 +199,7 @@ def _run(result: SearchOutcome) -> dict[str, str]:
         "seconds": str(info.get("seconds", "–")),
         "threads": str(info.get("threads", 1)),
     }
-    if settings.supernet is not None:
+    if settings.measured:
         del rows["reference sample"]
     rows |= {name: str(value) for name, value in info.get("versions", {}).items()}
     rows |= {f"host {name}": str(value) for name, value in info.get("host", {}).items()}

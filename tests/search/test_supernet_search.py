@@ -295,7 +295,6 @@ def test_a_small_domain_needs_no_predictor(folder: Path, data: DataSet) -> None:
     [
         ({"space": "resnet-cifar"}, "--supernet and --space exclude"),
         ({"teacher": "resnet20-cifar10"}, "--supernet and --teacher exclude"),
-        ({"proxies": ["macs"]}, "--supernet and --proxy exclude"),
         ({"workers": 2}, "one process"),
         ({"precision": "bfloat16"}, "float32"),
         ({"predictor": "some"}, "auto, off"),
