@@ -181,9 +181,9 @@ def table(lines: list[dict[str, Any]]) -> str:
             {
                 "network": ("smallest", "5 %", "median", "95 %", "largest")[i],
                 "MMACs": f"{by['macs', 0][arch]['value'] / 1e6:.2f}",
-                "alone": f"{a.mean():.1f} ± {a.std(ddof=1):.1f}",
-                "inherited": f"{b.mean():.1f} ± {b.std(ddof=1):.1f}",
-                "alone − inherited": f"{(a - b).mean():+.1f} ± {(a - b).std(ddof=1):.1f}",
+                "alone": spread(a),
+                "inherited": spread(b),
+                "alone − inherited": spread(a - b, "+"),
             }
         )
     alone_ = np.array([truth[n]["value"] for n in names])
@@ -210,6 +210,12 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"{markdown_table(gaps)}\n\n{len(seeds)} seeds.\n\n{markdown_table(ranks)}\n\n"
         f"{len(names)} networks, seed 0; training one alone took {cost:.0f} CPU s.\n\n{machine()}\n"
     )
+
+
+def spread(values: np.ndarray, sign: str = "") -> str:
+    """Mean ± standard deviation; of one seed the value."""
+    found = f"{values.mean():{sign}.1f}"
+    return found if len(values) < 2 else f"{found} ± {values.std(ddof=1):.1f}"
 
 
 def bootstrap(values: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
