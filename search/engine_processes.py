@@ -130,6 +130,8 @@ class ProcessEngine:
             lost = self._run(lost, keep)
         for arch in (arch for share in lost for arch in share):
             self._alone(arch, keep)
+        if lost:
+            self.close()  # of one worker; the next group has all of them again
         return [done[arch.key] for arch in archs]
 
     def close(self) -> None:
@@ -144,9 +146,13 @@ class ProcessEngine:
         self,
         shares: Sequence[Sequence[Architecture]],
         keep: Callable[[Sequence[Architecture], Scores], None],
+        workers: int | None = None,
     ) -> list[Sequence[Architecture]]:
-        """Score shares; those that a dead worker did not return come back."""
-        pool = self._open_pool()
+        """Score shares; those that a dead worker did not return come back.
+
+        A pool that is open is gone on with; else one of ``workers`` is opened, by default all.
+        """
+        pool = self._open_pool(workers or self._workers)
         futures: dict[Future[Scores], Sequence[Architecture]] = {}
         lost: list[Sequence[Architecture]] = []
         for share in shares:
@@ -171,17 +177,17 @@ class ProcessEngine:
         self, arch: Architecture, keep: Callable[[Sequence[Architecture], Scores], None]
     ) -> None:
         for _ in range(TRIES):
-            if not self._run([[arch]], keep):
+            if not self._run([[arch]], keep, workers=1):  # the others would have nothing to do
                 return
         reason = f"{TRIES} workers in a row died while scoring it alone"
         failed = CandidateScore(math.nan, reason)
         keep([arch], [dict.fromkeys(self._names, failed)])
 
-    def _open_pool(self) -> ProcessPoolExecutor:
+    def _open_pool(self, workers: int) -> ProcessPoolExecutor:
         if self._pool is None:
             threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             self._pool = ProcessPoolExecutor(
-                max_workers=self._workers,
+                max_workers=workers,
                 initializer=_open,
                 initargs=(self._job,),
                 env=threads,

@@ -61,14 +61,13 @@ def test_any_number_of_workers_scores_the_same(batch: Batch) -> None:
     archs = SPACE.sample(12, 0)
     archs += archs[:3]
     expected = InProcessEngine(SPACE, PROXIES, batch=batch, teacher=None, seed=0).score(archs)
-    for workers in (1, 3):
-        made = engine(workers, batch)
-        done: list[int] = []
-        assert made.score(archs, progress=done.append) == expected
-        assert done == sorted(done)
-        assert done[-1] == 12
-        made.close()
-        made.close()
+    made = engine(3, batch)  # two are in the next test, one where a worker dies
+    done: list[int] = []
+    assert made.score(archs, progress=done.append) == expected
+    assert done == sorted(done)
+    assert done[-1] == 12
+    made.close()
+    made.close()
 
 
 @pytest.mark.slow
