@@ -26,15 +26,19 @@ __all__ = [
 
 #: Options, by patterns of names, under which a space whose supernet is large is tested.
 LIGHT: dict[str, dict[str, Any]] = {
-    "nasbench101": {"width_mult": 0.125},
-    "plainnet*": {"width_mult": 0.25},
-    "resnet50": {"width_mult": 0.5},
     "autodistil-*": {"width_mult": 0.125, "vocabulary": 300},
-    "autoformer-*": {"width_mult": 0.25},
+    "autoformer-*": {"width_mult": 0.125},
     "bert-*": {"width_mult": 0.125, "vocabulary": 300},
+    "compofa*": {"width_mult": 0.25},
     "hubert-*": {"width_mult": 0.125},
     "lighthubert-*": {"width_mult": 0.125},
+    "mobilenetv3*": {"width_mult": 0.25},
+    "nasbench101": {"width_mult": 0.125},
+    "plainnet*": {"width_mult": 0.125},
+    "proxylessnas": {"width_mult": 0.25},
+    "resnet50": {"width_mult": 0.25},
     "vit-*": {"width_mult": 0.25},
+    "vitbench-*": {"width_mult": 0.25},
     "whisper-*": {"width_mult": 0.25, "positions": 50},
 }
 

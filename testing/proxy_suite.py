@@ -113,14 +113,16 @@ class TestEveryProxy:
         assert len(set(table[name].tolist())) == 3
 
     def test_depends_on_nothing_but_candidate_seed_and_batch(self, name: str) -> None:
-        archs = archs_of(space_of(name))[:5]
+        # Small ones, the last two with a common beginning, as neighbours share their work.
+        first, _, _, *others = archs_of(space_of(name))
+        archs = [first, *others[:2]]
         together = scorer(name).table(archs)[name]
         backwards = scorer(name).table(archs[::-1])[name][::-1]
+        # Each by a scorer of its own: what is drawn anew, or kept, would show here as well.
         alone = np.concatenate([scorer(name).table([arch])[name] for arch in archs])
         assert np.array_equal(together, backwards)
         # Batched equals single to the bit for one proxy; with others to rounding, below.
         assert np.array_equal(together, alone)
-        assert np.array_equal(together, scorer(name).table(archs)[name])
 
     def test_company_of_other_proxies_changes_nothing(self, name: str) -> None:
         space = space_of(name)

@@ -28,9 +28,6 @@ SPACES = [row["name"] for row in CATALOGS["spaces"]("*")]
 Make = Callable[..., Student]
 Draw = Callable[..., Tensor]
 
-#: Where the default network would take long.
-_NARROW = ("compofa", "mobilenet", "nasbench101", "plainnet", "proxylessnas", "resnet50")
-
 #: Loads every student of a folder without scholarch, and keeps what it computes.
 _ALONE = """
 import importlib.util, json, sys
@@ -57,15 +54,9 @@ print(json.dumps({"told": told, "ours": ours, "drawn": drawn}))
 
 
 def options_of(name: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_classes": 4, "resolution": 32}
     space = create_space(name)
-    if space.modality != "image":
-        return light_options(name, num_classes=4, resolution=SIDES[space.modality])
-    if space.resolution > 32:
-        options["resolution"] = 64
-    if name.startswith(_NARROW):
-        options["width_mult"] = 0.25
-    return options
+    side = SIDES[space.modality] * (2 if space.modality == "image" and space.resolution > 32 else 1)
+    return light_options(name, num_classes=4, resolution=side)
 
 
 @pytest.fixture(scope="module")
