@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import gc
+import importlib
 import os
 import random
 import shlex
@@ -14,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 # Before matplotlib and the BLAS under numpy are loaded.
@@ -36,6 +40,16 @@ hypothesis.settings.load_profile("busy")
 ROOT = Path(__file__).resolve().parent.parent
 
 DATA_REQUIRED = os.environ.get("SCHOLARCH_REQUIRE_DATA") == "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, or one process would wait for the other's last of a minute."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not look again and again at what imports and collection have left."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +98,27 @@ def _global_generators_untouched() -> Iterator[None]:
     after = _generator_states()
     moved = [name for name in before if before[name] != after[name]]
     assert not moved, f"the global generator of {', '.join(moved)} was drawn from or seeded"
+
+
+#: In place of 64, for tests of what surrounds a score. Ranks against 16 are as continuous and as
+#: monotone; what their number is for has tests of its own, in search/test_run.py.
+FEW_REFERENCES = 16
+
+
+@functools.cache
+def _ranking_modules() -> list[ModuleType]:
+    """Those with a ``REFERENCE_SIZE``, all loaded before it is another: most take it from one."""
+    files = [ROOT / "scoring.py", *ROOT.glob("search/*.py"), *ROOT.glob("benchmarks/*.py")]
+    paths = [file for file in files if "REFERENCE_SIZE" in file.read_text(encoding="utf-8")]
+    dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [importlib.import_module(f"scholarch.{name}") for name in dotted]
+
+
+@pytest.fixture
+def few_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks against 16 architectures, whose scoring is most of a small search's time."""
+    for module in _ranking_modules():
+        monkeypatch.setattr(module, "REFERENCE_SIZE", FEW_REFERENCES)
 
 
 @pytest.fixture
@@ -151,15 +186,14 @@ def _in_child(action: Callable[[], int], folder: Path) -> NoReturn:
         os._exit(code)
 
 
-@pytest.fixture
-def fork(
-    tmp_path_factory: pytest.TempPathFactory,
+@contextlib.contextmanager
+def _forking(
+    folders: pytest.TempPathFactory,
 ) -> Iterator[Callable[[Callable[[], int]], Forked]]:
-    """Starts ``action`` in a forked child, its output in files; kills what a test leaves."""
     children = []
 
     def start(action: Callable[[], int]) -> Forked:
-        folder = tmp_path_factory.mktemp("forked")
+        folder = folders.mktemp("forked")
         with warnings.catch_warnings():
             # Python 3.12 and later warn where another thread exists; none of ours does, and
             # the one by which pytest-xdist listens is of no use to the child.
@@ -177,11 +211,30 @@ def fork(
             os.waitpid(child.pid, 0)
 
 
+@pytest.fixture
+def fork(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Callable[[], int]], Forked]]:
+    """Starts ``action`` in a forked child, its output in files; kills what a test leaves."""
+    with _forking(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_fork(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Callable[[], int]], Forked]]:
+    """As ``fork``, for the fixtures of a module."""
+    with _forking(tmp_path_factory) as start:
+        yield start
+
+
 class Documented:
     """Runs what a page shows as written, in a folder.
 
     A process of its own takes more than two seconds to import torch, so that only the first of
-    each kind, whichever page it is on, has one; the others are forked from here.
+    each kind, whichever page it is on, has one; the others are forked from here. What no page
+    shows is less in them: architectures to rank against, passes over networks that are timed.
     """
 
     #: Whether a block, and a line of ours, had a process of its own.
@@ -222,7 +275,19 @@ class Documented:
             Documented.real_shell = Documented.real_shell or ours
 
     def _forked(self, action: Callable[[], int], what: str) -> None:
-        code, out, err = self._fork(action).wait()
+        from scholarch.searchspace.latency.build import build_table
+        from scholarch.searchspace.latency.check import check_table
+
+        modules = _ranking_modules()  # loaded once, not by every child
+
+        def in_short() -> int:
+            for module in modules:
+                vars(module)["REFERENCE_SIZE"] = FEW_REFERENCES
+            for timing in (build_table, check_table):
+                timing.__kwdefaults__["passes"] = 2
+            return action()
+
+        code, out, err = self._fork(in_short).wait()
         assert code == 0, f"{what}\n{out[-2000:]}{err[-2000:]}"
 
     def _real(self, command: list[str]) -> None:

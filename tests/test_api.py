@@ -43,6 +43,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._PROXIES._items, "test-fragile", proxy)
 
 
+@pytest.mark.usefixtures("few_references")
 def test_the_contract(tmp_path: Path) -> None:
     """The snippet of the README and of the design, on a smaller space."""
     space = scholarch.create_space(S0, num_classes=10)
@@ -114,8 +115,9 @@ def test_score_without_proxies_is_the_ensemble(batch: Batch) -> None:
     assert (table["ensemble"] <= 0).all()
 
 
+@pytest.mark.usefixtures("few_references")
 def test_score_does_not_depend_on_its_neighbours(batch: Batch) -> None:
-    space = scholarch.create_space("resnet-cifar")
+    space = scholarch.create_space("resnet-cifar", width_mult=0.25)
     archs = space.sample(2, seed=3)
     together = scholarch.score(space, archs, batch=batch)
     for i, arch in enumerate(archs):
@@ -123,12 +125,14 @@ def test_score_does_not_depend_on_its_neighbours(batch: Batch) -> None:
         assert alone["ensemble"][0] == together["ensemble"][i]
 
 
+@pytest.mark.usefixtures("few_references")
 def test_score_gives_what_a_search_gives(batch: Batch) -> None:
     result = scholarch.find_student(space=S0, data=batch, evaluations=9, seed=4)
     table = scholarch.score(result.space, [c.arch for c in result.candidates], batch=batch, seed=4)
     np.testing.assert_array_equal(table["ensemble"], [c.score for c in result.candidates])
 
 
+@pytest.mark.usefixtures("few_references")
 def test_score_of_nothing(batch: Batch) -> None:
     space = scholarch.create_space(S0)
     for proxies in (None, ["macs"], ["naswot"]):
@@ -136,6 +140,7 @@ def test_score_of_nothing(batch: Batch) -> None:
         assert [column.shape for column in table.values()] == [(0,)]
 
 
+@pytest.mark.usefixtures("few_references")
 def test_proxies_as_one_name_or_twice(batch: Batch) -> None:
     space = scholarch.create_space(S0)
     archs = space.sample(3)
@@ -199,6 +204,7 @@ def test_a_batch_as_a_pair_of_tensors(batch: Batch) -> None:
         scholarch.score(space, archs, batch=(images, labels + 10), proxies=["naswot"])
 
 
+@pytest.mark.usefixtures("few_references")
 @pytest.mark.parametrize("kind", ["module", "name", "teacher"])
 def test_teachers_of_every_kind(kind: str, batch: Batch) -> None:
     module: Any = CifarResNet((1, 1, 1), seed=3)

@@ -194,6 +194,7 @@ def test_search_json(cli: Cli, tmp_path: Path) -> None:
     assert data["out"] == str(tmp_path / "é")
 
 
+@pytest.mark.usefixtures("few_references")
 def test_quiet_prints_nothing(cli: Cli, tmp_path: Path, run_copy: Path) -> None:
     archs = tmp_path / "archs.txt"
     archs.write_text("111\n")
@@ -251,6 +252,7 @@ def test_a_relative_out(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "report: runs/a/report.html" in cli.done("report runs/a")
 
 
+@pytest.mark.usefixtures("few_references")
 def test_score(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "archs.txt"
     file.write_text("# two of 64\n111\n\n  777  \n", encoding="utf-8")

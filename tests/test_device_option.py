@@ -15,6 +15,8 @@ from scholarch.search.settings import RunSettings
 
 SEARCH = "search --space resnet-cifar-s0 --data digits --batch-size 8 --evaluations 4 --quiet"
 
+pytestmark = pytest.mark.usefixtures("few_references")
+
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("command", ["search", "score"])

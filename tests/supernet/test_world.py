@@ -1,16 +1,12 @@
-"""Two processes compute what one computes in the place of two.
-
-Started as a program with a folder, this file is one of the processes.
-"""
+"""Two processes compute what one computes in the place of two."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -152,25 +148,21 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, module_fork: Callable[[Callable[[], int]], Any]
+) -> Path:
     """What two processes have left."""
     folder = tmp_path_factory.mktemp("ranks")
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=os.environ | shared | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=240)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 3], errors
+
+    def work(rank: int) -> int:
+        os.environ.update(shared | {"RANK": str(rank)})
+        main(folder)
+        return 0
+
+    ranks = [module_fork(lambda rank=rank: work(rank)) for rank in range(2)]  # type: ignore[misc]
+    ended = [rank.wait() for rank in ranks]
+    assert [code for code, *_ in ended] == [0, 3], ended
     return folder
 
 
@@ -266,7 +258,3 @@ def test_alone() -> None:
     world.barrier()
     with pytest.raises(InvalidInputError, match="0 ranks"):
         World.emulated(0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
