@@ -54,8 +54,9 @@ def convert_hubert(
 
     Weight norm is folded in, and the channels of the tokens are put in the order that our
     convolution of positions has (:func:`~scholarch.searchspace.transformers.interleaved
-    .stream_order`): the output's are the library's in another order. Heads on top of the
-    encoder, quantisers and masks are left out.
+    .stream_order`): the output's are the library's in another order. A classifier of the mean over
+    tokens (``…ForSequenceClassification``) comes along, its projector multiplied in; other heads on
+    top of the encoder, quantisers and masks are left out.
 
     Args:
         what: where it comes from, for messages.
@@ -109,8 +110,30 @@ def convert_hubert(
         for ours, name in HUBERT_LAYER.items():
             part = source.layer(f"{theirs}.{name}", *shapes.get(ours, (dim,)))
             found |= placed(f"layers.{i}.{ours}", part)
-    found = reordered(found, stream_order(dim, stem.groups), STEM_STREAM)
-    return Converted(stem, style, equal_layers(dim, depth, heads, ffn), found)
+    head = _classifier(config, weights, dim)
+    found = reordered(found | head, stream_order(dim, stem.groups), STEM_STREAM)
+    shape, classes = equal_layers(dim, depth, heads, ffn), len(head.get("head.bias", ()))
+    return Converted(stem, style, shape, found, classes)
+
+
+def _classifier(
+    config: Mapping[str, Any], weights: Mapping[str, Tensor], dim: int
+) -> dict[str, Tensor]:
+    """The classifier of the mean over tokens, one linear map; empty where there is none.
+
+    The mean of projected tokens is the projected mean, so that projector and classifier are one.
+    """
+    names = ("projector.weight", "projector.bias", "classifier.weight", "classifier.bias")
+    # A network that tells speakers apart has both names, and more between them.
+    other = config.get("use_weighted_layer_sum") or any(
+        name.startswith("tdnn.") for name in weights
+    )
+    if other or any(name not in weights for name in names):
+        return {}
+    inner, bias, outer, last = (weights[name].detach().double() for name in names)
+    if inner.shape[1:] != (dim,) or outer.shape[1:] != (len(inner),):
+        return {}
+    return {"head.weight": (outer @ inner).float(), "head.bias": (outer @ bias + last).float()}
 
 
 def _stem(source: Source, *, token_norm: bool, eps: float, normalise: bool) -> WaveStemSpec:

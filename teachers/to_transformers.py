@@ -22,7 +22,12 @@ __all__ = ["to_bert", "to_hubert"]
 Found = tuple[nn.Module | None, str]
 
 #: Our names of activations → the library's.
-_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_pytorch_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+}
 
 
 def to_bert(encoder: Encoder) -> Found:
@@ -71,10 +76,11 @@ def to_bert(encoder: Encoder) -> Found:
 def to_hubert(encoder: Encoder) -> Found:
     """A ``transformers.HubertModel`` of the same weights, its channels in the library's order.
 
-    Its last hidden states are our tokens, put in another order (see
-    :func:`~scholarch.searchspace.transformers.interleaved.stream_order`), for waveforms that
-    are normalised as the spec says. The weight of its convolution of positions is taken apart
-    into length and direction, which may change last bits.
+    With a classifier of the mean over tokens it is a ``HubertForSequenceClassification``, whose
+    logits are ours; its projector changes nothing. The last hidden states are our tokens, put in
+    another order (see :func:`~scholarch.searchspace.transformers.interleaved.stream_order`), for
+    waveforms that are normalised as the spec says. The weight of its convolution of positions is
+    taken apart into length and direction, which may change last bits.
 
     Returns:
         The network in eval mode and what it is; or ``None`` and why there is none.
@@ -90,7 +96,13 @@ def to_hubert(encoder: Encoder) -> Found:
         return None, why
     library = import_transformers()
     first = shape.layers[0]
+    head = encoder.head if isinstance(encoder.head, nn.Linear) else None
+    if style.pool == "first":  # the library's pools the mean alone
+        head = None
+    told = {} if head is None else {"num_labels": head.out_features}
     config = library.HubertConfig(
+        **told,
+        classifier_proj_size=shape.dim,
         hidden_size=shape.dim,
         num_hidden_layers=len(shape.layers),
         num_attention_heads=first.heads,
@@ -127,9 +139,19 @@ def to_hubert(encoder: Encoder) -> Found:
     found[f"{place}.bias"] = ours["stem.positional.bias"]
     found[f"{place}.parametrizations.weight.original0"] = weight.norm(dim=(0, 1), keepdim=True)
     found[f"{place}.parametrizations.weight.original1"] = weight
+    kind = "HubertModel"
+    if head is not None:
+        kind = "HubertForSequenceClassification"
+        found = {f"hubert.{name}": value for name, value in found.items()}
+        found |= {
+            "projector.weight": torch.eye(shape.dim),
+            "projector.bias": torch.zeros(shape.dim),
+        }
+        found |= {f"classifier.{part}": ours[f"head.{part}"] for part in ("weight", "bias")}
     with torch.random.fork_rng(devices=[]):
-        network = library.HubertModel(config)
-    return _filled(network, found), "transformers HubertModel" + _without_head(encoder)
+        network = getattr(library, kind)(config)
+    lost = _without_head(encoder) if head is None else ""
+    return _filled(network, found), f"transformers {kind}{lost}"
 
 
 def _unlike(library: str, encoder: Encoder) -> str:
