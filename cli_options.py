@@ -106,7 +106,7 @@ def spec_of(data: str, tokenizer: str | None, length: int | None, seconds: float
 
 
 def options_of(texts: list[str] | None, option: str = "--option") -> dict[str, Any]:
-    """``width_mult=0.5`` as data: whole numbers, numbers, else words.
+    """``width_mult=0.5`` as data: whole numbers, numbers, true and false, else words.
 
     Args:
         texts: ``NAME=VALUE`` each.
@@ -122,7 +122,7 @@ def options_of(texts: list[str] | None, option: str = "--option") -> dict[str, A
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise InvalidInputError(f"{option} {text!r}; write NAME=VALUE, e.g. patch_size=4")
-        options[name] = value
+        options[name] = {"true": True, "false": False}.get(value, value)
         for kind in (float, int):
             try:
                 options[name] = kind(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,11 @@ from .search.shipping.onnx_file import write_onnx
 from .search.shipping.program import write_program
 from .search.shipping.read import read_student, student_folder
 from .search.shipping.timing import latencies
-from .search.student import Student
+from .search.student import Student, TrainedWeights
 from .searchspace.errors import InvalidInputError, UnknownNameError
 from .searchspace.files import make_folder, refuse_strangers
 from .searchspace.transformers.encoder import Encoder
+from .supernet.alone import is_run_folder, largest_network
 from .teachers.library import save_library
 
 __all__ = ["FORMATS", "Exported", "export_student"]
@@ -90,8 +92,8 @@ def export_student(
     the test part.
 
     Args:
-        student: or the folder of a run (what was distilled comes before what was not), or one
-            that :meth:`Student.save_pretrained` wrote.
+        student: or the folder of a run (what was distilled comes before what was not; of a training
+            run the largest network), or one that :meth:`Student.save_pretrained` wrote.
         out: the file, or for ``folder`` and ``library`` the folder.
         kind: one of :data:`FORMATS`; ``onnx`` and ``onnx-int8`` need ``scholarch[onnx]``.
         data: what int8 is calibrated and measured on, as :func:`~scholarch.data.load_data`
@@ -113,7 +115,9 @@ def export_student(
             " name what the student was trained on, e.g. --data digits"
         )
     if not isinstance(student, Student):
-        student = read_student(student_folder(student))
+        given = Path(student).expanduser()
+        is_run = is_run_folder(given)
+        student = _largest_of(given) if is_run else read_student(student_folder(given))
     out = Path(out).expanduser()
     with one_thread():
         if kind in ("folder", "library"):
@@ -130,6 +134,18 @@ def export_student(
         if kind == "onnx-int8" and data is not None:
             return _int8(student, out, data, calibration, seed)
         return _float(student, out, kind)
+
+
+def _largest_of(folder: Path) -> Student:
+    """A training run's largest network as a student, which nobody searched."""
+    network, arch, supernet = largest_network(folder)
+    space, data = supernet.space, supernet.about.get("data", {})
+    about: dict[str, Any] = {"by": "a training run", "data": data.get("name")}
+    if space.modality == "image" and "mean" in data:
+        about["input"] = {"mean": data["mean"], "std": data["std"]}
+    costs = {name: float(column[0]) for name, column in space.cost([arch]).items()}
+    weights = TrainedWeights(lambda: network, {}, about)
+    return Student(arch, space, costs, math.nan, trained=weights)
 
 
 def _folder(student: Student, out: Path) -> Exported:
