@@ -102,14 +102,7 @@ def random_student(net: Supernet, limit: float, seed: int) -> Architecture:
 def cut(net: Supernet, arch: Architecture, shape: EncoderShape | None) -> Any:
     """A student with the weights that it inherits; ``shape`` where the space has not got it."""
     network: Any = net.network
-    if shape is None:
-        return network.extract(arch)
-    known = network._shape_of
-    try:
-        network._shape_of = lambda _arch: shape
-        return network.extract(arch)
-    finally:
-        network._shape_of = known
+    return network.extract(arch) if shape is None else network.extract_shape(shape)
 
 
 def trained(net: Supernet, arch: Architecture, network: Any, data: DataSet, seed: int) -> Any:

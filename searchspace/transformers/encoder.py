@@ -7,7 +7,8 @@ or any given map (:attr:`~scholarch.searchspace.transformers.style.LayerShape.so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -197,8 +198,20 @@ class ElasticEncoder(ElasticNetwork):
         ]
         groups += [_inside(group) for group in self.stem.groups()]
         if self.stem.interleave == 1:
-            groups.append(self._stream().group())
+            groups.append(self.token_group())
         return tuple(groups)
+
+    def token_group(self) -> ChannelGroup:
+        """Every place of the tokens' features, those of the stem's that go with them included."""
+        return self._stream().group()
+
+    def keep_layers(self, keep: Mapping[int, Sequence[int]]) -> None:
+        """Make networks of other layers of the supernet from now on.
+
+        Args:
+            keep: layers of a network of each depth, shallow to deep, as numbers of the supernet's.
+        """
+        self._shape_of = partial(_with_layers, self._shape_of, keep)
 
     def _stream(self) -> Stream:
         writes, taken = self.stem.slots()
@@ -216,7 +229,10 @@ class ElasticEncoder(ElasticNetwork):
         return tokens
 
     def extract(self, arch: Architecture) -> Encoder:
-        shape = self._shape_of(arch)
+        return self.extract_shape(self._shape_of(arch))
+
+    def extract_shape(self, shape: EncoderShape) -> Encoder:
+        """The standalone encoder of a shape that fits, one of no architecture, too."""
         plain = Encoder(self.spec, self.style, shape, num_classes=self.num_classes, seed=None)
         self.stem.copy_into(plain.stem)
         for one, given in zip(plain.layers, shape.layers, strict=True):
@@ -227,6 +243,16 @@ class ElasticEncoder(ElasticNetwork):
             copy_linear(self.embedding, cast(nn.Linear, plain.embedding))
         copy_linear(self.classifier, cast(nn.Linear, plain.head))
         return plain.train(self.training)
+
+
+def _with_layers(
+    shape_of: Callable[[Architecture], EncoderShape],
+    keep: Mapping[int, Sequence[int]],
+    arch: Architecture,
+) -> EncoderShape:
+    shape = shape_of(arch)
+    layers = zip(shape.layers, keep[len(shape.layers)], strict=True)
+    return shape._replace(layers=tuple(one._replace(source=s) for one, s in layers))
 
 
 def _within(slot: Slot) -> Slot:

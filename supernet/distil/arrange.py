@@ -6,19 +6,16 @@ the largest network's outputs what the teacher's are, prefixes are what should b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from ...searchspace.architecture import Architecture
 from ...searchspace.channels import Slot
 from ...searchspace.errors import InvalidInputError
 from ...searchspace.transformers.encoder import ElasticEncoder, Encoder
 from ...searchspace.transformers.encoder_space import evenly_spaced_layers
-from ...searchspace.transformers.style import EncoderShape
 from ..sort import importance as read_importance
 from .importance import Importance, measure_importance
 from .transplant import check_largest, transplant
@@ -99,7 +96,7 @@ def arrange(
     channels = _order(how, dim, None if found is None else found.channels, groups)
     _move_channels(elastic, channels)
     keep = kept_layers(how, len(teacher.layers), None if found is None else found.layers)
-    elastic._shape_of = partial(_with_layers, elastic._shape_of, keep)
+    elastic.keep_layers(keep)
     return Arranged(how, keep, channels, found, head)
 
 
@@ -165,17 +162,6 @@ def kept_layers(how: str, depth: int, scores: Tensor | None = None) -> dict[int,
     return found
 
 
-def _with_layers(
-    shape_of: Callable[[Architecture], EncoderShape],
-    keep: Mapping[int, tuple[int, ...]],
-    arch: Architecture,
-) -> EncoderShape:
-    shape = shape_of(arch)
-    sources = keep[len(shape.layers)]
-    layers = zip(shape.layers, sources, strict=True)
-    return shape._replace(layers=tuple(one._replace(source=s) for one, s in layers))
-
-
 # ---------------------------------------------------------------------- putting in order
 
 
@@ -211,7 +197,7 @@ def _move_inside_stem(elastic: ElasticEncoder, how: str, *, follows: bool) -> No
 
 
 def _move_channels(elastic: ElasticEncoder, order: Tensor) -> None:
-    group = elastic._stream().group()
+    group = elastic.token_group()
     slots: tuple[Slot, ...] = group.slots
     reorder = getattr(elastic.stem, "reorder", None)
     if reorder is not None:
