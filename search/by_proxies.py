@@ -164,13 +164,7 @@ def search_by_proxies(
         teacher=None
         if teacher is None
         else {"name": teacher.name, "fingerprint": teacher.fingerprint},
-        score={
-            "name": rule.name,
-            "parts": list(rule.parts),
-            "version": rule.version,
-            "objectives": list(budget.objectives()),
-            **({"weights": list(rule.weights)} if rule.weights else {}),
-        },
+        score=rule.to_settings(budget.objectives()),
         proxies={name: get_proxy(name).version for name in rule.parts},
         searcher=searcher,
         seed=seed,

@@ -37,6 +37,16 @@ class ScoreRule:
     version: int = 0
     weights: tuple[float, ...] = ()
 
+    def to_settings(self, objectives: Iterable[str]) -> dict[str, Any]:
+        """For :attr:`RunSettings.score`, with the costs that are minimised beside it."""
+        told: dict[str, Any] = {
+            "name": self.name,
+            "parts": list(self.parts),
+            "version": self.version,
+            "objectives": list(objectives),
+        }
+        return {**told, "weights": list(self.weights)} if self.weights else told
+
     @classmethod
     def of(cls, names: Sequence[str] | None, family: str = "convnet") -> ScoreRule:
         """The rule for a user's proxies; none: the default ensemble.
