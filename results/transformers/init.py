@@ -102,16 +102,17 @@ def measure(
         print(line, flush=True)
 
 
-def text(seeds: int, *, longer: bool) -> None:
+def text(seeds: int, fractions: list[float], *, longer: bool) -> None:
     teacher = scholarch.load_teacher("minilm-l6")
     data = minilm.data_of(teacher)
     supernets = {how: scholarch.inherit_supernet(teacher=teacher, data=data, how=how)
                  for how in ORDERS}  # fmt: skip
     todo: list[dict[str, Any]] = [
         {"fraction": fraction, "seed": seed, "start": start, "steps": 100}
+        for fraction in sorted(minilm.FRACTIONS)
         for seed in range(seeds)
-        for fraction in minilm.FRACTIONS
         for start in STARTS
+        if fraction in fractions
     ]
     if longer:
         todo = [
@@ -168,12 +169,10 @@ def images(seeds: int) -> None:
 def table() -> None:
     every = lines()
     rows = []
-    for kind, fraction, steps in dict.fromkeys(
-        (x["data"], x["fraction"], x["steps"]) for x in every
-    ):
-        here = [
-            x for x in every if (x["data"], x["fraction"], x["steps"]) == (kind, fraction, steps)
-        ]
+    kinds = dict.fromkeys((x["data"], x["fraction"], x["steps"]) for x in every)
+    for kind, fraction, steps in sorted(kinds, key=lambda k: (k[0] != "sentences", k[2], -k[1])):
+        group = (kind, fraction, steps)
+        here = [x for x in every if (x["data"], x["fraction"], x["steps"]) == group]
         ours = {x["seed"]: x for x in here if x["start"] == "importance"}
         for start in STARTS:
             found = {x["seed"]: x for x in here if x["start"] == start}
@@ -216,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("text", "longer", "images", "table"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fractions", type=float, nargs="+", default=list(minilm.FRACTIONS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "table":
@@ -223,7 +223,7 @@ def main() -> None:
     elif given.what == "images":
         images(given.seeds)
     else:
-        text(given.seeds, longer=given.what == "longer")
+        text(given.seeds, given.fractions, longer=given.what == "longer")
 
 
 if __name__ == "__main__":
