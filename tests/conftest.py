@@ -33,6 +33,11 @@ import torch
 # A run's bytes depend on the thread count: gradients of one and two threads differ by 2e-8.
 torch.set_num_threads(1)
 
+# A shell starts what it runs in the background with Ctrl-C ignored, which children inherit, so that
+# tests that interrupt one would wait for its end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A busy machine is no failure. On CI hypothesis by itself draws the same examples every time.
 hypothesis.settings.register_profile("busy", parent=hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("busy")
@@ -43,8 +48,12 @@ DATA_REQUIRED = os.environ.get("SCHOLARCH_REQUIRE_DATA") == "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first, or one process would wait for the other's last of a minute."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files with slow tests first, or one process would wait for the other's last of a minute.
+
+    Files stay whole, since what a file's tests share would be made again after another's.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:

@@ -34,7 +34,8 @@ def small(name, **options):
 SHORT = ("--setting", "batch_size=8", "--setting", "lr=0.05", "--setting", "evaluations=2")
 
 
-@pytest.fixture(scope="module")
+# One a process: what a plug-in registers stays, and processes may come back to a file.
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plug-in, data of four classes, ``run``: a search without a teacher."""
     folder = tmp_path_factory.mktemp("distil")

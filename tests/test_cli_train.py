@@ -42,7 +42,8 @@ def random(*, count: int = 1):
 '''
 
 
-@pytest.fixture(scope="module")
+# One a process: what a plug-in registers stays, and processes may come back to a file.
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a plug-in and data of four classes."""
     folder = tmp_path_factory.mktemp("train")
