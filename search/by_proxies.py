@@ -187,7 +187,8 @@ def search_by_proxies(
         "supernet": about_supernet(supernet, data, fingerprint),
     }
     notes.append(
-        "Scores are of the supernet's weights as they are, batch norm by the batch's statistics."
+        "Scores are of the supernet's weights as they are; batch norm, where there is any, takes"
+        " the batch's statistics."
     )
 
     def drive(store: RunStore) -> list[str]:
