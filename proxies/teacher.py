@@ -23,6 +23,7 @@ from .tap_finder import TapPlan
 from .tap_reader import calls_of, read_taps
 from .taps import Taps
 from .token_reader import TokenReader
+from .vocabulary import check_ids, vocabulary_of
 
 __all__ = ["FORWARD_ERRORS", "Teacher", "batch_statistics", "blank", "first_line"]
 
@@ -131,12 +132,16 @@ class Teacher:
         ``[B, L]``, sound a waveform ``[B, T]`` in [-1, 1).
 
         Raises:
-            InvalidInputError: if the batch is of another modality than the teacher, or has other
-                channels.
+            InvalidInputError: if the batch is of another modality than the teacher, has other
+                channels, or tokens that it does not know.
         """
         batch.check_modality(f"teacher {self.name!r}", self.modality)
-        if self.modality != "image":
-            return token_ids(batch.images) if self.modality == "text" else waveform(batch.images)
+        if self.modality == "sound":
+            return waveform(batch.images)
+        if self.modality == "text":
+            ids = token_ids(batch.images)
+            check_ids(ids, vocabulary_of(self.module), batch.name, f"teacher {self.name!r}")
+            return ids
         mean, std = self.mean or batch.mean, self.std or batch.std
         images = batch.images
         if not images.shape[1] == len(mean) == self.input_shape[0]:

@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from ..proxies.batch import Batch
 from ..proxies.teacher import FORWARD_ERRORS, Teacher, first_line
+from ..proxies.vocabulary import vocabulary_of
 from ..searchspace.errors import InvalidInputError
 from ..searchspace.files import make_folder, write_atomic
 from ..searchspace.inputs import PADDING, packed, token_ids
 from .loader import LabelledImages
-from .vocabulary import check_vocabulary, vocabulary_of
+from .vocabulary import check_vocabulary
 
 __all__ = ["PARTS", "Relabelled", "answered", "answers", "combined", "with_targets"]
 

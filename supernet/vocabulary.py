@@ -1,4 +1,4 @@
-"""Whether the tokens of a text are those that a network knows."""
+"""Whether the tokens of a data set of texts are those that a network knows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from ..searchspace.errors import InvalidInputError
+from ..proxies.vocabulary import unknown_tokens
 from .loader import LabelledImages
 
-__all__ = ["check_vocabulary", "vocabulary_of"]
+__all__ = ["check_vocabulary"]
 
 
 def check_vocabulary(data: LabelledImages, vocabulary: int, who: str) -> None:
@@ -31,16 +30,7 @@ def check_vocabulary(data: LabelledImages, vocabulary: int, who: str) -> None:
         return
     highest = max(_highest(part.images) for part in (data.train, data.val, data.test))
     if highest >= vocabulary:
-        raise InvalidInputError(
-            f"data {data.name!r} has tokens up to {highest}, {who} knows {vocabulary}: their"
-            " tokenizers are not the same; name the teacher's with --tokenizer"
-        )
-
-
-def vocabulary_of(module: nn.Module) -> int:
-    """Tokens that a text network knows, by its first table of words; 0 where none is found."""
-    found = next((m for m in module.modules() if isinstance(m, nn.Embedding)), None)
-    return 0 if found is None else found.num_embeddings
+        raise unknown_tokens(data.name, highest, vocabulary, who)
 
 
 def _highest(images: npt.NDArray[Any]) -> int:
