@@ -106,6 +106,10 @@ def ids_of(sentences: list[str]) -> Tensor:
     return torch.tensor([row + [1] * (longest - len(row)) for row in rows])
 
 
+#: Of logits: 14 times a cosine near 0.2, whose rounding depends on where its tensors lie.
+LOGITS = 5e-6
+
+
 def far(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
@@ -155,7 +159,7 @@ def test_classes_by_their_names(network: Any, folder: Path) -> None:
     assert "3 classes by 'a photo of a {}'" in teacher.about
     for other in (teacher, load_teacher(load_teacher(folder), classes=names)):
         with torch.no_grad():
-            assert far(other.module(images()), expected) <= 1e-6
+            assert far(other.module(images()), expected) <= LOGITS
         assert other.fingerprint == teacher.fingerprint
     assert load_teacher(folder).fingerprint != teacher.fingerprint
     assert load_teacher(teacher, classes=["cat", "dog"]) is teacher  # has its classes
@@ -174,7 +178,7 @@ def test_classes_in_the_teachers_name(network: Any, folder: Path, tmp_path: Path
     with torch.no_grad():
         expected = network(input_ids=ids, pixel_values=images()).logits_per_image
         teacher = load_teacher(spec)
-        assert far(teacher.module(images()), expected) <= 1e-6
+        assert far(teacher.module(images()), expected) <= LOGITS
     assert teacher.name == spec
     assert "by 'a sketch of a {}'" in teacher.about
     plain = load_teacher(folder, classes=["cat", "dog"])
