@@ -158,20 +158,18 @@ def search_by_proxies(
         network=supernet.network,
     )
     fingerprint = weights_fingerprint(supernet.network)
-    settings = RunSettings(
-        space=space.spec(),
+    settings = RunSettings.of_search(
+        space,
+        budget,
+        rule,
         data={**data_settings(data), "size": len(batch)},
         teacher=None
         if teacher is None
         else {"name": teacher.name, "fingerprint": teacher.fingerprint},
-        score=rule.to_settings(budget.objectives()),
         proxies={name: get_proxy(name).version for name in rule.parts},
         searcher=searcher,
         seed=seed,
-        budget=dict(budget.bounds),
         reference_size=REFERENCE_SIZE,
-        costs=list(space.cost_names),
-        tables={name: table.fingerprint for name, table in space.tables.items()},
         scoring={"device": place.type} if place.type != "cpu" else {},
         supernet={
             "fingerprint": fingerprint,

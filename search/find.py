@@ -97,20 +97,18 @@ def search(
     if teacher is not None:
         taps = teacher.observe(batch, tokens_for(rule.parts, teacher.module))
     computed = [*rule.parts, *_similarities(taps, batch, space, notes)]
-    settings = RunSettings(
-        space=space.spec(),
+    settings = RunSettings.of_search(
+        space,
+        budget,
+        rule,
         data={"name": batch.name, "fingerprint": batch.fingerprint, "size": len(batch)},
         teacher=None
         if teacher is None
         else {"name": teacher.name, "fingerprint": teacher.fingerprint},
-        score=rule.to_settings(budget.objectives()),
         proxies={name: get_proxy(name).version for name in dict.fromkeys(computed)},
         searcher=searcher,
         seed=seed,
-        budget=dict(budget.bounds),
         reference_size=REFERENCE_SIZE,
-        costs=list(space.cost_names),
-        tables={name: table.fingerprint for name, table in space.tables.items()},
         scoring={
             **({"device": place.type} if place.type != "cpu" else {}),
             **({"precision": precision} if precision != "float32" else {}),

@@ -140,23 +140,16 @@ def search_supernet(
     fingerprint = weights_fingerprint(supernet.network)
     images = min(calibration, len(data.train.labels))
     rule = ScoreRule(SCORE, (SCORE,), VERSION)
-    settings = RunSettings(
-        space=space.spec(),
+    settings = RunSettings.of_search(
+        space,
+        budget,
+        rule,
         data={**data_settings(data), "size": len(data.val.labels)},
         teacher=None,
-        score={
-            "name": SCORE,
-            "parts": [SCORE],
-            "version": VERSION,
-            "objectives": list(budget.objectives()),
-        },
         proxies={SCORE: VERSION, **({PREDICTED: VERSION} if sample else {})},
         searcher=searcher,
         seed=seed,
-        budget=dict(budget.bounds),
         reference_size=REFERENCE_SIZE,
-        costs=list(space.cost_names),
-        tables={name: table.fingerprint for name, table in space.tables.items()},
         scoring={"device": place.type} if place.type != "cpu" else {},
         supernet={"fingerprint": fingerprint, "calibration": images, "predictor": sample},
     )

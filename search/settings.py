@@ -14,6 +14,8 @@ from ..proxies.ensemble import DEFAULT, ENSEMBLES, ensemble_for
 from ..proxies.ranks import log_rank_sum
 from ..proxies.registry import get_proxy
 from ..searchspace.errors import InvalidInputError, ScholarchError
+from ..searchspace.space import SearchSpace
+from .budget import Budget
 
 __all__ = ["MEASURED_SCORE", "RunSettings", "ScoreRule", "check_counts", "ranks_nothing"]
 
@@ -149,6 +151,20 @@ class RunSettings:
     tables: dict[str, str]
     scoring: dict[str, str] = field(default_factory=dict)
     supernet: dict[str, Any] | None = None
+
+    @classmethod
+    def of_search(
+        cls, space: SearchSpace, budget: Budget, rule: ScoreRule, **given: Any
+    ) -> RunSettings:
+        """With what space, budget and rule say of themselves; the other fields as given."""
+        return cls(
+            space=space.spec(),
+            score=rule.to_settings(budget.objectives()),
+            budget=dict(budget.bounds),
+            costs=list(space.cost_names),
+            tables={name: table.fingerprint for name, table in space.tables.items()},
+            **given,
+        )
 
     @property
     def measured(self) -> bool:
