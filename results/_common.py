@@ -151,6 +151,15 @@ def machine() -> str:
     )
 
 
+def spread(
+    values: Sequence[float] | np.ndarray, *, scale: float = 1.0, digits: int = 1, sign: str = ""
+) -> str:
+    """Mean ± standard deviation over seeds, times ``scale``; of one seed the value."""
+    found = scale * np.asarray(values)
+    mean = f"{found.mean():{sign}.{digits}f}"
+    return mean if len(found) < 2 else f"{mean} ± {found.std(ddof=1):.{digits}f}"
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _common import machine, markdown_table, write_csv
+from _common import machine, markdown_table, spread, write_csv
 
 from scholarch.data import DataSet, load_data
 from scholarch.search.robust import robust_front
@@ -93,13 +93,6 @@ def train(data: DataSet, seed: int, schedule: str, folder: Path, **settings: Any
     return Trained(load_supernet(folder), chosen, trainer.plan.steps, passed, seconds)
 
 
-def spread(values: list[float], scale: float = 100.0, digits: int = 1) -> str:
-    found = np.array(values) * scale
-    if len(found) == 1:
-        return f"{found[0]:.{digits}f}"
-    return f"{found.mean():.{digits}f} ± {found.std(ddof=1):.{digits}f}"
-
-
 def compare(
     data: DataSet, seeds: tuple[int, ...], epochs: float, at: Path
 ) -> tuple[list[dict[str, object]], list[dict[str, object]], dict[str, list[Trained]]]:
@@ -147,11 +140,11 @@ def compare(
                 "10⁹ MACs": f"{of[0]['gmacs']:.0f}",
                 "CPU s": f"{np.mean([r['cpu_seconds'] for r in of]):.0f}",
                 "network": size,
-                "natural": spread([r["natural"] for r in of]),
+                "natural": spread([r["natural"] for r in of], scale=100),
             }
             for attack in ATTACKS.values():
                 column = f"pgd20_{attack.epsilon:g}"
-                line[f"PGD-20, ε {attack.epsilon:g}"] = spread([r[column] for r in of])
+                line[f"PGD-20, ε {attack.epsilon:g}"] = spread([r[column] for r in of], scale=100)
             table.append(line)
     return table, rows, trained
 
@@ -196,11 +189,11 @@ def designs(
             {
                 "predictor": kind,
                 "design": how,
-                "ρ natural": spread(columns[0].tolist(), 1.0, 3),
-                "ρ robust": spread(columns[1].tolist(), 1.0, 3),
-                "MAE natural": spread(columns[2].tolist(), digits=2),
-                "MAE robust": spread(columns[3].tolist(), digits=2),
-                "at the ends": spread(columns[5].tolist(), digits=2),
+                "ρ natural": spread(columns[0], digits=3),
+                "ρ robust": spread(columns[1], digits=3),
+                "MAE natural": spread(columns[2], scale=100, digits=2),
+                "MAE robust": spread(columns[3], scale=100, digits=2),
+                "at the ends": spread(columns[5], scale=100, digits=2),
             }
         )
     rows = [

@@ -34,7 +34,7 @@ from scholarch.supernet.trainer import Trainer
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import bench_s  # noqa: E402
-from _common import machine, markdown_table  # noqa: E402
+from _common import machine, markdown_table, spread  # noqa: E402
 
 RUNS = HERE / "standalone.jsonl"
 NETWORKS = 22
@@ -183,7 +183,7 @@ def table(lines: list[dict[str, Any]]) -> str:
                 "MMACs": f"{by['macs', 0][arch]['value'] / 1e6:.2f}",
                 "alone": spread(a),
                 "inherited": spread(b),
-                "alone − inherited": spread(a - b, "+"),
+                "alone − inherited": spread(a - b, sign="+"),
             }
         )
     alone_ = np.array([truth[n]["value"] for n in names])
@@ -210,12 +210,6 @@ def table(lines: list[dict[str, Any]]) -> str:
         f"{markdown_table(gaps)}\n\n{len(seeds)} seeds.\n\n{markdown_table(ranks)}\n\n"
         f"{len(names)} networks, seed 0; training one alone took {cost:.0f} CPU s.\n\n{machine()}\n"
     )
-
-
-def spread(values: np.ndarray, sign: str = "") -> str:
-    """Mean ± standard deviation; of one seed the value."""
-    found = f"{values.mean():{sign}.1f}"
-    return found if len(values) < 2 else f"{found} ± {values.std(ddof=1):.1f}"
 
 
 def bootstrap(values: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

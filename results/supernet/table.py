@@ -17,15 +17,9 @@ from scipy import stats
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from _common import machine, markdown_table  # noqa: E402
+from _common import machine, markdown_table, spread  # noqa: E402
 
 OURS = "delayed"
-
-
-def spread(values: list[float], digits: int = 1) -> str:
-    """Mean ± standard deviation over seeds, in percent."""
-    v = 100.0 * np.array(values)
-    return f"{v.mean():.{digits}f} ± {v.std(ddof=1):.{digits}f}" if len(v) > 1 else f"{v[0]:.1f}"
 
 
 def difference(ours: dict[int, float], other: dict[int, float]) -> str:
@@ -52,9 +46,9 @@ def rows(lines: list[dict[str, Any]]) -> list[dict[str, object]]:
         {
             "method": method,
             "seeds": len(found[method]),
-            "smallest": spread([x["test"]["smallest"] for x in found[method].values()]),
-            "front, mean": spread(list(front[method].values())),
-            "largest": spread([x["test"]["largest"] for x in found[method].values()]),
+            "smallest": spread([x["test"]["smallest"] for x in found[method].values()], scale=100),
+            "front, mean": spread(list(front[method].values()), scale=100),
+            "largest": spread([x["test"]["largest"] for x in found[method].values()], scale=100),
             f"{OURS} − it, front": "" if method == OURS else difference(front[OURS], front[method]),
             "GMACs passed": f"{np.mean([x['macs'] for x in found[method].values()]) / 1e9:.0f}",
             "steps": f"{np.mean([x['steps'] for x in found[method].values()]):.0f}",

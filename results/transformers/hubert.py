@@ -32,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import minilm
-from _common import machine, markdown_table
+from _common import machine, markdown_table, spread
 
 import scholarch
 from scholarch.data import load_batch, load_data
@@ -214,17 +214,12 @@ def table(epochs: float) -> None:
                 "refined by": how,
                 "seeds": len(found),
                 "MACs / teacher's": f"{np.mean([x['share'] for x in found]):.2f}",
-                "before": spread([x["before"] for x in found]),
-                "after": spread([x["after"] for x in found]),
+                "before": spread([x["before"] for x in found], scale=100),
+                "after": spread([x["after"] for x in found], scale=100),
                 "CPU s to choose, to train": f"{spent[0]:.0f}, {spent[1]:.0f}",
             }
         )
     print(markdown_table(rows), f"\n\n{teacher}\n\n{machine()}")
-
-
-def spread(values: list[float]) -> str:
-    found = f"{100 * np.mean(values):.1f}"
-    return found if len(values) < 2 else f"{found} ± {100 * np.std(values, ddof=1):.1f}"
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "supernet"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import bench_s
 import minilm
-from _common import machine, markdown_table
+from _common import machine, markdown_table, spread
 
 import scholarch
 from scholarch.searchspace.architecture import Architecture
@@ -185,19 +185,14 @@ def table() -> None:
                     "steps": steps,
                     "start": start,
                     "seeds": len(found),
-                    "before": spread([x["before"] for x in found.values()]),
-                    "after": spread([x["after"] for x in found.values()]),
+                    "before": spread([x["before"] for x in found.values()], digits=3),
+                    "after": spread([x["after"] for x in found.values()], digits=3),
                     "it − importance, before": paired(found, ours, "before"),
                     "after ": paired(found, ours, "after"),
                     "CPU s": f"{np.mean([x['seconds'] for x in found.values()]):.0f}",
                 }
             )
     print(markdown_table(rows), f"\n\n{machine()}")
-
-
-def spread(values: list[float]) -> str:
-    found = f"{np.mean(values):.3f}"
-    return found if len(values) < 2 else f"{found} ± {np.std(values, ddof=1):.3f}"
 
 
 def paired(found: dict[int, Any], ours: dict[int, Any], name: str) -> str:

@@ -26,7 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "supernet"))
 import bench_s
-from _common import machine, markdown_table
+from _common import machine, markdown_table, spread
 
 import scholarch
 from scholarch.searchspace.architecture import Architecture
@@ -114,7 +114,7 @@ def table(epochs: float) -> None:
         for how in schedules:
             shared = {x["seed"]: 100 * x["test"][name] for x in lines if x["how"] == how}
             row[how] = spread(list(shared.values()))
-            row[f"alone − {how}"] = spread([alone[s] - shared[s] for s in alone], "+")
+            row[f"alone − {how}"] = spread([alone[s] - shared[s] for s in alone], sign="+")
         spent = [x["seconds"] for x in lines if x["how"] == name]
         row["CPU s alone"] = f"{np.mean(spent):.0f}"
         rows.append(row)
@@ -125,11 +125,6 @@ def table(epochs: float) -> None:
         markdown_table(rows), f"\n\n{epochs:g} epochs, seeds: {seeds}. CPU s of a supernet:", told
     )
     print(machine())
-
-
-def spread(values: list[float], sign: str = "") -> str:
-    found = f"{np.mean(values):{sign}.1f}"
-    return found if len(values) < 2 else f"{found} ± {np.std(values, ddof=1):.1f}"
 
 
 def main() -> None:
